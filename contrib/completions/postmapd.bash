@@ -88,6 +88,12 @@ _postmapd() {
             postmapd__subcmd__help__subcmd__relay,remove-domain)
                 cmd="postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__domain"
                 ;;
+            postmapd__subcmd__help__subcmd__relay,remove-tls)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__tls"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,set-tls)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__set__subcmd__tls"
+                ;;
             postmapd__subcmd__relay,add-auth)
                 cmd="postmapd__subcmd__relay__subcmd__add__subcmd__auth"
                 ;;
@@ -109,6 +115,12 @@ _postmapd() {
             postmapd__subcmd__relay,remove-domain)
                 cmd="postmapd__subcmd__relay__subcmd__remove__subcmd__domain"
                 ;;
+            postmapd__subcmd__relay,remove-tls)
+                cmd="postmapd__subcmd__relay__subcmd__remove__subcmd__tls"
+                ;;
+            postmapd__subcmd__relay,set-tls)
+                cmd="postmapd__subcmd__relay__subcmd__set__subcmd__tls"
+                ;;
             postmapd__subcmd__relay__subcmd__help,add-auth)
                 cmd="postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__auth"
                 ;;
@@ -129,6 +141,12 @@ _postmapd() {
                 ;;
             postmapd__subcmd__relay__subcmd__help,remove-domain)
                 cmd="postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,remove-tls)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__tls"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,set-tls)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__set__subcmd__tls"
                 ;;
             *)
                 ;;
@@ -385,7 +403,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help__subcmd__relay)
-            opts="add-domain add-auth exclude-domain remove-domain remove-auth list"
+            opts="add-domain add-auth exclude-domain remove-domain remove-auth set-tls remove-tls list"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -469,6 +487,34 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__tls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__set__subcmd__tls)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -665,7 +711,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version add-domain add-auth exclude-domain remove-domain remove-auth list help"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version add-domain add-auth exclude-domain remove-domain remove-auth set-tls remove-tls list help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -785,7 +831,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__help)
-            opts="add-domain add-auth exclude-domain remove-domain remove-auth list help"
+            opts="add-domain add-auth exclude-domain remove-domain remove-auth set-tls remove-tls list help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -896,6 +942,34 @@ _postmapd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__tls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__set__subcmd__tls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         postmapd__subcmd__relay__subcmd__list)
             opts="-h -V --format --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -961,6 +1035,66 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__domain)
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__remove__subcmd__tls)
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__set__subcmd__tls)
             opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

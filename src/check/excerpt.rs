@@ -11,6 +11,7 @@ use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop;
 use crate::lookup::table::spec::{Format, KeyKind, ValueKind};
 use crate::lookup::table::{key, line};
+use crate::lookup::tls_policy;
 use crate::os::invisible::{Invisible, is_invisible};
 use crate::os::printable::printable;
 
@@ -91,14 +92,20 @@ fn shown_len(format: Format, line: &[u8]) -> usize {
         return indent + end;
     }
     let is_single_word = value.is_empty() && (format.keys == KeyKind::SenderOrHost || !key.contains(&b'.'));
-    if is_single_word && !key.starts_with(b"@") || !is_name(key) {
+    let is_any = format.keys == KeyKind::NextHop && key == b"*";
+    if (is_single_word && !key.starts_with(b"@") || !is_name(key)) && !is_any {
         return 0;
     }
     let key_end = indent + key.len();
     let after_key = line.get(key_end..).unwrap_or_default();
-    let end = if format.values == ValueKind::NextHop && nexthop::elements(value).all(is_name_or_port) {
+    let shown_of_value = match format.values {
+        ValueKind::NextHop if nexthop::elements(value).all(is_name_or_port) => value.len(),
+        ValueKind::NextHop | ValueKind::Login => 0,
+        ValueKind::Tls => tls_policy::recognized_len(value),
+    };
+    let end = if shown_of_value > 0 {
         let whitespace = after_key.iter().take_while(|c| c.is_ascii_whitespace()).count();
-        key_end + whitespace + value.len()
+        key_end + whitespace + shown_of_value
     } else {
         key_end
     };
@@ -193,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Excerpt, settings_line, table_line};
-    use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
+    use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, RELAY_TLS};
 
     fn shown(format: Format, line: &str) -> String {
         table_line(format, line.as_bytes(), 1).text
@@ -232,6 +239,42 @@ mod tests {
             "password\\ @a.example",
         ] {
             assert_eq!(shown(RELAY_MAP.format, line), "********", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_tls_file_is_shown_up_to_a_word_that_may_be_a_password() {
+        for line in [
+            "[r.example]:2465 implicit",
+            "r.example  secure match=nexthop servername=r.example via=relay-2",
+            "* may",
+            " *\tencrypt, ciphers=best ",
+            "[r.example]:465 implicit secur",
+            "[r.example]:465 sec-ure macth=nexthop",
+            "[r.example]:465 starttls:",
+        ] {
+            assert_eq!(shown(RELAY_TLS.format, line), line.replace('\t', " "), "{line}");
+        }
+        for (line, text) in [
+            ("[r.example]:587 user:password", "[r.example]:587 ********"),
+            ("[r.example]:587 password", "[r.example]:587 ********"),
+            (
+                "[r.example]:587 secure password",
+                "[r.example]:587 secure ********",
+            ),
+            (
+                "[r.example]:587 secure user:pass=word",
+                "[r.example]:587 secure ********",
+            ),
+            (
+                "[r.example]:587 secure # password",
+                "[r.example]:587 secure ********",
+            ),
+            ("* password", "* ********"),
+            ("password", "********"),
+            ("user:password secure", "********"),
+        ] {
+            assert_eq!(shown(RELAY_TLS.format, line), text);
         }
     }
 
@@ -357,7 +400,7 @@ mod tests {
             key in "[@a-z\\[\\]:\" .\u{a0}]{0,9}", whitespace in "[ \t\u{a0}]{0,2}", user in "[a-z@]{0,5}", rest in "[ :x]{0,4}",
             column in 0_u32..40,
         ) {
-            for format in [RELAY_MAP.format, CREDENTIALS.format] {
+            for format in [RELAY_MAP.format, CREDENTIALS.format, RELAY_TLS.format] {
                 for line in [
                     format!("{key}{whitespace}{user}:s3cr3tPassword{rest}"),
                     format!("{user}:s3cr3tPassword{whitespace}{key}"),

@@ -13,6 +13,7 @@ pub(crate) mod dns;
 pub(crate) mod excerpt;
 pub(crate) mod logins;
 pub(crate) mod main_cf;
+mod tls;
 mod values;
 
 use std::collections::{HashMap, HashSet};
@@ -43,11 +44,6 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
         if let Some(finding) = wildcard(&keys) {
             findings.push(at(finding));
         }
-        if let Content::Value(list) = record.content
-            && nexthop::elements(list).any(nexthop::uses_implicit_tls)
-        {
-            findings.push(at(implicit_tls()));
-        }
         let others = [
             logins::list_of_several_operators(snapshot, &record),
             values::missing_domain_form(&snapshot.relay_map, &record),
@@ -59,11 +55,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     });
     logins::bounces_without_relay(snapshot, findings);
     values::check_default_login(snapshot, findings);
-    for (list, variable) in snapshot.default.next_hops() {
-        if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
-            findings.push(implicit_tls().at(Place::Setting(variable)));
-        }
-    }
+    tls::examine(sources, snapshot, findings);
     check_line_ends(&snapshot.credentials, &credentials, findings);
     let mut unmatched = logins::UnmatchedLogins::default();
     let at = |position: Position| Place::File(credentials.clone(), Some(position));
@@ -157,15 +149,6 @@ impl RouteIndex {
 
 fn warning(code: Code) -> Finding {
     Finding::new(code, Place::Setting(""))
-}
-
-fn implicit_tls() -> Finding {
-    warning(Code::ImplicitTls)
-        .message("this port expects TLS from the first byte, which a next hop cannot express")
-        .help(
-            "use port 587 (STARTTLS), or give these senders a transport with smtp_tls_wrappermode = yes through \
-             sender_dependent_default_transport_maps",
-        )
 }
 
 /// Warns of a key that looks like a wildcard, but is the address of one sender.

@@ -16,6 +16,7 @@ use crate::lookup::nexthop;
 use crate::lookup::rationale::Source;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
+use crate::lookup::tls_policy::{self, Level};
 use crate::os::printable::{json, printable, printable_path};
 use crate::protocol::answer::Answer;
 
@@ -55,7 +56,8 @@ pub(super) fn print<'a>(
             match map.answers {
                 AnswerKind::NextHop => object.credentials = Some(objects.collect()),
                 AnswerKind::Login => object.relayhost = objects.next().map(Box::new),
-                AnswerKind::Transport | AnswerKind::TlsPolicy => {}
+                AnswerKind::Transport => object.tls = Some(objects.collect()),
+                AnswerKind::TlsPolicy => {}
             }
             json::write(&object, &mut *out)?;
             writeln!(out)?;
@@ -69,7 +71,7 @@ fn depends_on_default(explanation: &Explanation<'_>) -> bool {
     explanation.map.answers != AnswerKind::Login && !matches!(explanation.source, Some(Source::Line(..)))
 }
 
-/// Returns the other half of a sender's route: the credentials for its next hops, or its next hop.
+/// Returns the rest of a sender's route: the credentials for its next hops, or their TLS policies, or its next hop.
 fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Explanation<'a>> {
     let keys = LookupKeys::of(&explanation.key, &snapshot.delimiters);
     match (explanation.map.answers, explanation.answer) {
@@ -85,6 +87,12 @@ fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Exp
             all
         }
         (AnswerKind::NextHop, Answer::NotFound) => explain::credentials(snapshot, &explanation.key, None),
+        (AnswerKind::Transport, _) => match snapshot.next_hop(&keys) {
+            Answer::Found(list) => nexthop::elements(list.expose())
+                .map(|next_hop| explain::tls_policy(snapshot, next_hop))
+                .collect(),
+            Answer::NotFound | Answer::CannotTell(_) => Vec::new(),
+        },
         (AnswerKind::Login, _) if keys.is_sender() => vec![explain::next_hop(snapshot, &explanation.key)],
         _ => Vec::new(),
     }
@@ -146,9 +154,7 @@ fn postfix_action(explanation: &Explanation<'_>) -> String {
             "delivers by this service of master.cf to this next hop, instead of that of relayhost".to_owned()
         }
         (AnswerKind::Transport, Answer::NotFound) => "delivers by default_transport of main.cf".to_owned(),
-        (AnswerKind::TlsPolicy, Answer::Found(_)) => {
-            "delivers with this policy, or defers the mail (4.7.5) if the server does not meet it".to_owned()
-        }
+        (AnswerKind::TlsPolicy, Answer::Found(policy)) => use_of_policy(policy.expose()).to_owned(),
         (AnswerKind::TlsPolicy, Answer::NotFound) => {
             "uses smtp_tls_security_level of the service that delivers".to_owned()
         }
@@ -190,6 +196,23 @@ fn postfix_action(explanation: &Explanation<'_>) -> String {
     }
 }
 
+/// Describes what Postfix does with a policy.
+fn use_of_policy(policy: &[u8]) -> &'static str {
+    let policy = tls_policy::parse(policy).ok().and_then(|setting| setting.policy);
+    match policy.map(|policy| policy.level) {
+        None | Some(Level::None) => "sends without TLS",
+        Some(Level::May) => "uses TLS if the server offers it, with any certificate",
+        Some(Level::Encrypt) => "requires TLS with any certificate, or defers the mail (4.7.4 or 4.7.5)",
+        Some(Level::Dane) => {
+            "verifies the server by its TLSA records; without them, uses TLS if the server offers it"
+        }
+        Some(Level::DaneOnly) => "verifies the server by its TLSA records, or defers the mail (4.7.5)",
+        Some(Level::Fingerprint | Level::Verify | Level::Secure) => {
+            "logs in and sends if the server's certificate matches, or defers the mail (4.7.4 or 4.7.5)"
+        }
+    }
+}
+
 fn delivery_attempt(element: &[u8]) -> String {
     let (host, port) = nexthop::host_and_port(element);
     let port = port.map_or_else(
@@ -226,6 +249,9 @@ struct ExplanationObject {
     /// The lookups of credentials that Postfix would do, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     credentials: Option<Vec<ExplanationObject>>,
+    /// The TLS policies of the sender's next hops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Vec<ExplanationObject>>,
     /// The next hop of the sender, on which its credentials depend.
     #[serde(skip_serializing_if = "Option::is_none")]
     relayhost: Option<Box<ExplanationObject>>,
@@ -261,6 +287,7 @@ impl ExplanationObject {
             postfix: postfix_action(explanation),
             environment: None,
             credentials: None,
+            tls: None,
             relayhost: None,
         }
     }

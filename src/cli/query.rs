@@ -62,7 +62,7 @@ pub(super) struct Query {
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "explain", hide_possible_values = false)]
     format: OutputFormat,
 
-    /// The map: relayhost or sasl
+    /// The map: relayhost, sasl, transport or tls
     #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(Maps::SERVED.names()), hide_possible_values = true)]
     map: String,
 

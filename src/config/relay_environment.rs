@@ -143,6 +143,14 @@ impl RelayEnvironment {
                     .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or unset both"),
             );
         }
+        if !default.is_set() && !matches!(self.tls.origin, Origin::Unset) {
+            findings.push(
+                self.tls
+                    .finding(Code::TlsWithoutRelay)
+                    .message("RELAY_TLS is set without a default relay")
+                    .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or write a line to postfix-relay-tls.cf instead"),
+            );
+        }
         default
     }
 

@@ -78,7 +78,7 @@ impl Search for ExactSearch {
         }
     }
 
-    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
+    fn keys<'k>(&self, _: &Snapshot, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         vec![keys.whole_key()]
     }
 
@@ -148,7 +148,7 @@ fn an_additional_map_is_served_reloaded_counted_and_explained() {
     let unsure = format!("? {}", TRANSPORTS_FILE.invalid_entry);
     assert_eq!(ask(&mut client, "transport", "c.test"), unsure);
     assert_eq!(ask(&mut client, "relayhost", "any@a.test"), "[relay.test]:587");
-    let names = "relayhost and sasl and transport";
+    let names = "relayhost, sasl and transport";
     let unknown = ask(&mut client, "none", "b.test");
     assert!(unknown.ends_with(names), "{unknown}");
 

@@ -74,7 +74,7 @@ codes! {
         Error BadTls "bad-tls";
     Some("an answer names one service of master.cf, which uses either implicit TLS or STARTTLS") =>
         Error MixedTls "mixed-tls";
-    Some("An answer of the map transport names one service of master.cf, which uses either implicit TLS or STARTTLS; \
+    Some("an answer of the map transport names one service of master.cf, which uses either implicit TLS or STARTTLS; \
           without that map, Postfix speaks STARTTLS to all next hops") =>
         Warning MixedModes "mixed-modes";
     Some("Postfix would log in with an empty password, or not at all; lookups of this key return a temporary error \
@@ -118,8 +118,22 @@ codes! {
         Warning CredentialsWithheld "credentials-withheld";
     Some("mail of an excluded sender goes to the recipient's own server, which must not get the password") =>
         Warning ExcludedWithCredentials "excluded-with-credentials";
-    Some("smtp(8) waits for a plaintext greeting while the server waits for TLS, and the mail is deferred") =>
+    Some("without the map transport and its services of master.cf, smtp(8) waits for a plaintext greeting while the relay \
+          waits for TLS, and the mail is deferred") =>
         Warning ImplicitTls "implicit-tls";
+    Some("with the wrong one, smtp(8) waits for a greeting that does not come, or gets one that is not TLS, and the mail is \
+          deferred") =>
+        Warning PortWithoutMode "port-without-mode";
+    Some("Postfix looks up the policy of a next hop without brackets and port by the same key as that of a recipient's \
+          domain") =>
+        Warning SharedPolicy "shared-policy";
+    Some("Postfix ignores addresses in certificates, so the level for an address is encrypt") =>
+        Warning UnverifiableRelay "unverifiable-relay";
+    Some("a server in between can then remove STARTTLS, and gets the mail and the password in cleartext unless main.cf \
+          forbids it") =>
+        Warning WeakTlsForAll "weak-tls-for-all";
+    Some("the entry has no effect: only next hops of senders are looked up in the TLS file") =>
+        Warning UnusedTlsEntry "unused-tls-entry";
     Some("Postfix bounces mail for a sender-dependent relay whose name does not resolve (5.4.4)") =>
         Warning HostWithoutAddress "host-without-address";
     Some("the relay rejects such a login, and Postfix logs only the rejection") =>
@@ -165,6 +179,8 @@ codes! {
         Error BadDefaultCredentials "bad-default-credentials";
     Some("these credentials belong to the default relay, and without one they are never used") =>
         Warning CredentialsWithoutRelay "credentials-without-relay";
+    Some("RELAY_TLS is for the default relay only") =>
+        Warning TlsWithoutRelay "tls-without-relay";
     Some("the variable has no effect") =>
         Warning AwsSes "aws-ses",
         Warning ForeignVariable "foreign-variable",

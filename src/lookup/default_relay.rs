@@ -124,6 +124,12 @@ impl DefaultRelay {
         !(self.relay_host.is_unset() && self.fallback_host.is_unset())
     }
 
+    /// Whether all next hops that are set are known.
+    #[must_use]
+    pub(crate) fn is_readable(&self) -> bool {
+        self.unreadable().is_none()
+    }
+
     /// Whether `other` has the same next hops. The credentials may differ.
     #[must_use]
     pub fn has_same_next_hops(&self, other: &Self) -> bool {

@@ -60,6 +60,14 @@ pub(crate) fn login<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Explanation<'a> {
     explain_answer(snapshot, Map::SASL, key, &keys, answer)
 }
 
+/// Explains the TLS policy of a next hop.
+#[must_use]
+pub(crate) fn tls_policy<'a>(snapshot: &'a Snapshot, next_hop: &[u8]) -> Explanation<'a> {
+    let keys = LookupKeys::of(next_hop, &snapshot.delimiters);
+    let answer = snapshot.relay_tls.policy(keys.whole());
+    explain_answer(snapshot, Map::TLS, next_hop, &keys, answer)
+}
+
 fn explain_answer<'a>(
     snapshot: &Snapshot,
     map: Map,
@@ -67,7 +75,7 @@ fn explain_answer<'a>(
     keys: &LookupKeys,
     answer: Answer<'a>,
 ) -> Explanation<'a> {
-    let keys_in_order = map.search.keys(keys);
+    let keys_in_order = map.search.keys(snapshot, keys);
     let table = snapshot.table(map.table);
     let found = table.and_then(|table| Entry::find(table, &keys_in_order));
     let entry = found.map(|(_, entry)| entry);

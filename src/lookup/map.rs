@@ -9,9 +9,11 @@ use std::ops::Deref;
 
 use super::address::LookupKeys;
 use super::peer::{Allowed, Peer};
-use super::search::{LoginSearch, NextHopSearch, Scratch, Search, TlsPolicySearch, TransportSearch};
+use super::search::{LoginSearch, NextHopSearch, Scratch, Search};
 use super::snapshot::Snapshot;
 use super::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
+use super::tls_search::{TlsPolicySearch, TransportSearch};
+use crate::os::printable::enumeration;
 use crate::protocol::answer::Answer;
 
 /// The specification of a map.
@@ -187,7 +189,7 @@ impl Maps {
     pub fn no_such_map(self) -> String {
         format!(
             "there is no such map; the maps are {}",
-            self.names().join(" and ")
+            enumeration(&self.names(), "and")
         )
     }
 }

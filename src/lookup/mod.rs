@@ -18,6 +18,7 @@
 //! | [`moved_senders`] | the login of a sender whose next hop has changed |
 //! | [`rationale`] | why an answer is given |
 //! | [`search`] | the search of a map |
+//! | [`tls_search`] | the searches of the maps that depend on TLS |
 //! | [`map`] | the maps, as data |
 //! | [`explain`] | the explanation of an answer |
 //!
@@ -41,3 +42,4 @@ pub mod snapshot;
 pub(crate) mod suspicion;
 pub mod table;
 pub mod tls_policy;
+mod tls_search;

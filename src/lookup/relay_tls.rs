@@ -107,8 +107,8 @@ pub struct MixedList {
 /// An entry whose policy cannot be used with a next hop that it applies to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WeakPolicy {
-    /// The key of the entry, folded.
-    pub key: Vec<u8>,
+    /// The key of the entry, folded; `None` for `RELAY_TLS`.
+    pub key: Option<Vec<u8>>,
     /// The next hop, folded.
     pub next_hop: Vec<u8>,
 }
@@ -150,6 +150,9 @@ impl RelayTls {
             }
             all.services.insert((&*next_hops).into(), service);
         }
+        conflicts
+            .weak_policies
+            .sort_by(|a, b| a.next_hop.cmp(&b.next_hop));
         let all = Self {
             named: all.into(),
             ..Self::default()
@@ -199,12 +202,23 @@ impl RelayTls {
     }
 
     /// Returns the service that delivers to these next hops, as written in the relay map or the environment.
-    pub(super) fn service(&self, next_hops: &[u8]) -> Result<&ServiceName, Reason> {
+    pub(crate) fn service(&self, next_hops: &[u8]) -> Result<&ServiceName, Reason> {
         match self.named.services.get(next_hops) {
             Some(Ok(service)) => Ok(service),
             Some(Err(reason)) => Err(*reason),
             None => Err(self.named.missing.unwrap_or(reason::NO_TLS)),
         }
+    }
+
+    /// Whether the relay map or the environment has this folded next hop.
+    #[must_use]
+    pub(crate) fn has_next_hop(&self, next_hop: &[u8]) -> bool {
+        self.named.hops.contains_key(next_hop)
+    }
+
+    /// Returns all next hops that senders have, folded, in no order.
+    pub(crate) fn next_hops(&self) -> impl Iterator<Item = &[u8]> {
+        self.named.hops.keys().map(AsRef::as_ref)
     }
 
     /// Returns the policy of this folded next hop.
@@ -269,11 +283,14 @@ fn hop_tls(
     services: &Services,
     conflicts: &mut Conflicts,
 ) -> Result<HopTls, Reason> {
-    let (key, setting) = setting(folded, default, tls)?;
+    let Decision { origin, setting } = decide(folded, default, tls)?;
     let mode = setting.mode_for(folded);
     if setting.conflicts_with(mode) {
         conflicts.weak_policies.push(WeakPolicy {
-            key: key.to_vec(),
+            key: match origin {
+                Origin::Entry(key) => Some(key.bytes().to_vec()),
+                Origin::Variable | Origin::NextHop => None,
+            },
             next_hop: folded.to_vec(),
         });
         return Err(reason::WEAK_TLS);
@@ -287,31 +304,60 @@ fn hop_tls(
     })
 }
 
-/// Returns the setting of a folded next hop, and the key of its entry.
-fn setting<'a>(
+/// What decides how to speak TLS to a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin<'a> {
+    /// The entry of this key in the TLS file.
+    Entry(Key<'a>),
+    /// `RELAY_TLS`.
+    Variable,
+    /// Neither: the port and the host.
+    NextHop,
+}
+
+/// How to speak TLS to a next hop.
+pub(crate) struct Decision<'a> {
+    /// What decides.
+    pub origin: Origin<'a>,
+    /// The setting of the entry or the variable; else nothing is set.
+    pub setting: TlsSetting,
+}
+
+/// Returns the setting for a folded next hop, from the most specific entry.
+pub(super) fn decide<'a>(
     folded: &'a [u8],
     default: &DefaultRelay,
     tls: &Table,
-) -> Result<(&'a [u8], TlsSetting), Reason> {
-    let parse = |value: &[u8]| tls_policy::parse(value).map_err(|_| tls.spec().invalid_entry);
-    for key in keys(folded) {
-        match tls.entry_hit(key) {
-            Some(Hit::Value(value)) => return Ok((key.bytes(), parse(value)?)),
-            Some(Hit::CannotTell(reason)) => return Err(reason),
-            Some(Hit::NoValue | Hit::Absent) | None => {}
-        }
+) -> Result<Decision<'a>, Reason> {
+    let from_entry = |key: Key<'a>| match tls.entry_hit(key) {
+        Some(Hit::Value(value)) => match tls_policy::parse(value) {
+            Ok(setting) => Some(Ok(Decision {
+                origin: Origin::Entry(key),
+                setting,
+            })),
+            Err(_) => Some(Err(tls.spec().invalid_entry)),
+        },
+        Some(Hit::CannotTell(reason)) => Some(Err(reason)),
+        Some(Hit::NoValue | Hit::Absent) | None => None,
+    };
+    if let Some(decision) = keys(folded).find_map(from_entry) {
+        return decision;
     }
     if let Hit::CannotTell(reason) = tls.miss() {
         return Err(reason);
     }
     if let Some(setting) = default.tls(folded)? {
-        return Ok((b"RELAY_TLS", setting.clone()));
+        return Ok(Decision {
+            origin: Origin::Variable,
+            setting: setting.clone(),
+        });
     }
-    match tls.entry_hit(ANY.into()) {
-        Some(Hit::Value(value)) => Ok((ANY, parse(value)?)),
-        Some(Hit::CannotTell(reason)) => Err(reason),
-        Some(Hit::NoValue | Hit::Absent) | None => Ok((folded, TlsSetting::default())),
-    }
+    from_entry(ANY.into()).unwrap_or_else(|| {
+        Ok(Decision {
+            origin: Origin::NextHop,
+            setting: TlsSetting::default(),
+        })
+    })
 }
 
 #[cfg(test)]

@@ -4,13 +4,10 @@
 //! and the rules between them, decides the answer.
 
 use super::address::{Key, LookupKeys};
-use super::nexthop;
 use super::rationale::{Entry, Rationale};
 use super::reason;
-use super::relay_tls;
 use super::snapshot::Snapshot;
 use super::table::key;
-use super::tls_policy::ServiceName;
 use crate::os::printable::printable;
 use crate::protocol::answer::{Answer, Value};
 
@@ -38,7 +35,7 @@ pub trait Search: Sync {
     fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, scratch: &'a mut Scratch) -> Answer<'a>;
 
     /// Returns the keys that are looked up in the table of the map, in order.
-    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>>;
+    fn keys<'k>(&self, snapshot: &Snapshot, keys: &'k LookupKeys) -> Vec<Key<'k>>;
 
     /// Explains this answer for `keys`. `entry` is the first entry that was found.
     fn explain(
@@ -58,7 +55,7 @@ impl Search for NextHopSearch {
         snapshot.next_hop(keys)
     }
 
-    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
+    fn keys<'k>(&self, _: &Snapshot, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         keys.in_order().collect()
     }
 
@@ -81,7 +78,7 @@ impl Search for LoginSearch {
         snapshot.login(keys)
     }
 
-    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
+    fn keys<'k>(&self, _: &Snapshot, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         if keys.is_sender() {
             keys.in_order().collect()
         } else {
@@ -104,93 +101,8 @@ impl Search for LoginSearch {
     }
 }
 
-/// The search for the service and the next hop of an envelope sender.
-///
-/// Found exactly where the next hop is, and never empty before the `:` ([`ServiceName`]), which would stop the mail of
-/// all senders.
-pub struct TransportSearch;
-
-impl Search for TransportSearch {
-    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, scratch: &'a mut Scratch) -> Answer<'a> {
-        match snapshot.next_hop(keys) {
-            Answer::Found(next_hops) => match snapshot.relay_tls.service(next_hops.expose()) {
-                Ok(service) => Answer::Found(transport(service, next_hops, scratch)),
-                Err(reason) => Answer::CannotTell(reason),
-            },
-            other => other,
-        }
-    }
-
-    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
-        keys.in_order().collect()
-    }
-
-    fn explain(
-        &self,
-        snapshot: &Snapshot,
-        keys: &LookupKeys,
-        answer: Answer<'_>,
-        entry: Option<Entry<'_>>,
-    ) -> Rationale {
-        let next_hop = snapshot.next_hop(keys);
-        match (answer, next_hop) {
-            (Answer::CannotTell(reason), Answer::Found(_)) => Rationale::from_entry(entry, reason.text()),
-            _ => explain_next_hop(snapshot, keys, next_hop, entry),
-        }
-    }
-}
-
-/// Returns the answer for a service and next hops. A separator before the first next hop would be a part of it.
-fn transport<'s>(service: &ServiceName, next_hops: Value<'_>, scratch: &'s mut Scratch) -> Value<'s> {
-    let next_hops = next_hops.expose();
-    let separators = next_hops
-        .iter()
-        .take_while(|c| nexthop::is_separator(**c))
-        .count();
-    let next_hops = next_hops.get(separators..).unwrap_or_default();
-    scratch.compose(&[service.as_str().as_bytes(), b":", next_hops])
-}
-
-/// The search for the TLS policy of a next hop.
-pub struct TlsPolicySearch;
-
-impl Search for TlsPolicySearch {
-    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, _: &'a mut Scratch) -> Answer<'a> {
-        snapshot.relay_tls.policy(keys.whole())
-    }
-
-    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
-        relay_tls::keys(keys.whole())
-            .chain([Key::from(relay_tls::ANY)])
-            .collect()
-    }
-
-    fn explain(
-        &self,
-        _: &Snapshot,
-        _: &LookupKeys,
-        answer: Answer<'_>,
-        entry: Option<Entry<'_>>,
-    ) -> Rationale {
-        match (answer, &entry) {
-            (Answer::CannotTell(reason), _) => Rationale::from_entry(entry, reason.text()),
-            (Answer::Found(_), Some(found)) => {
-                let reason = format!("the TLS file has an entry for {}", found.name());
-                Rationale::from_entry(entry, reason)
-            }
-            (Answer::Found(_), None) => {
-                Rationale::from_entry(None, "no entry; this is the policy for a next hop of this kind")
-            }
-            (Answer::NotFound, _) => Rationale::from_entry(
-                None,
-                "neither the relay map nor the environment has this next hop",
-            ),
-        }
-    }
-}
-
 /// Explains a next hop.
-fn explain_next_hop(
+pub(super) fn explain_next_hop(
     snapshot: &Snapshot,
     keys: &LookupKeys,
     answer: Answer<'_>,

@@ -15,10 +15,11 @@ use crate::lookup::address::Delimiters;
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::history::{History, TrackedTables};
 use crate::lookup::peer::Allowed;
-use crate::lookup::relay_tls::RelayTls;
+use crate::lookup::relay_tls::{self, Decision, RelayTls};
 use crate::lookup::routing::Routing;
 use crate::lookup::table::Table;
-use crate::lookup::table::spec::TableSpec;
+use crate::lookup::table::spec::{RELAY_TLS, TableSpec};
+use crate::protocol::answer::Reason;
 
 /// Everything that an answer depends on, as of one moment.
 pub struct Snapshot {
@@ -89,6 +90,14 @@ impl Snapshot {
     #[must_use]
     pub fn table(&self, spec: &TableSpec) -> Option<&Arc<Table>> {
         self.tables().find(|table| table.spec() == spec)
+    }
+
+    /// Returns how to speak TLS to this folded next hop, and what decides it, whether a sender has it or not.
+    pub(crate) fn tls_decision<'k>(&self, next_hop: &'k [u8]) -> Result<Decision<'k>, Reason> {
+        match self.table(&RELAY_TLS) {
+            Some(table) => relay_tls::decide(next_hop, &self.default, table),
+            None => relay_tls::decide(next_hop, &self.default, &Table::empty(&RELAY_TLS)),
+        }
     }
 
     /// Returns the last tables that certainly belong together; those of this snapshot, unless a file is pending.

@@ -317,6 +317,29 @@ fn words(value: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         })
 }
 
+/// Returns the length of the words at the start of a value that certainly belong to a TLS setting, though they may be
+/// misspelled: the others may be a credential in the wrong file.
+#[must_use]
+pub(crate) fn recognized_len(value: &[u8]) -> usize {
+    let known: Vec<&str> = LEVELS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(ATTRIBUTES.iter().map(|attribute| attribute.name))
+        .chain(["starttls", "implicit", "via"])
+        .collect();
+    let is_known = |word: &[u8]| {
+        let name = word.split(|c| *c == b'=').next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        // As long as `match`, two typing errors make another word of it.
+        let distance = if name.len() > 4 { 2 } else { 0 };
+        known
+            .iter()
+            .any(|known| strsim::osa_distance(&name, known) <= distance)
+    };
+    let recognized = words(value).take_while(|(_, word)| is_known(word));
+    recognized.last().map_or(0, |(at, word)| at + word.len())
+}
+
 /// Parses a value.
 pub fn parse(value: &[u8]) -> Result<TlsSetting, TlsError> {
     let mut setting = TlsSetting::default();

@@ -125,6 +125,17 @@ fn write_escaped(c: char, out: &mut String) {
     }
 }
 
+/// Joins names for a sentence: `a, b and c`.
+#[must_use]
+pub(crate) fn enumeration(names: &[impl AsRef<str>], conjunction: &str) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [others @ .., last] => format!("{} {conjunction} {last}", others.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

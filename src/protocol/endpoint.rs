@@ -13,6 +13,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::net::address::{Address, AddressError, host_and_port, port, refuse_control_characters};
+use crate::os::printable::enumeration;
 use crate::protocol::Protocol;
 
 /// Why a text is not an endpoint.
@@ -136,11 +137,11 @@ fn inet(text: &str, maps: MapNames<'_>) -> Result<(Address, Option<&'static str>
 
 fn missing_map(maps: MapNames<'_>) -> EndpointError {
     let maps: Vec<String> = maps.iter().map(|map| format!(":{map}")).collect();
-    EndpointError::MissingMap(maps.join(" or "))
+    EndpointError::MissingMap(enumeration(&maps, "or"))
 }
 
 fn unknown_map(maps: MapNames<'_>) -> EndpointError {
-    EndpointError::UnknownMap(maps.join(" and "))
+    EndpointError::UnknownMap(enumeration(maps, "and"))
 }
 
 impl fmt::Display for Endpoint {

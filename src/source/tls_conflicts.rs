@@ -44,8 +44,8 @@ pub(super) fn report(
     };
     let finding = |place| {
         Finding::new(code, place)
-            .message("the list has next hops for different services: some use implicit TLS, some STARTTLS")
-            .help("write next hops of one kind, or set their modes in postfix-relay-tls.cf")
+            .message("the list has next hops for different services: their modes of TLS or their TLS entries differ")
+            .help("write next hops with the same port, or give them the same mode and the same via= in postfix-relay-tls.cf")
     };
     let path = sources.file(&RELAY_MAP);
     relay_map.for_each(|record| {
@@ -63,7 +63,8 @@ pub(super) fn report(
 }
 
 fn weak_policy(conflict: &WeakPolicy, sources: &Sources, tls: &Table) -> Finding {
-    let line = tls.locate([Key::from(conflict.key.as_slice())]);
+    let key = conflict.key.as_ref().map(|key| Key::from(key.as_slice()));
+    let line = key.and_then(|key| tls.locate([key]));
     let place = line.map_or(Place::Setting("RELAY_TLS"), |(_, line)| {
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         Place::File(sources.file(&RELAY_TLS), Some(Position { line, column: 1 }))

@@ -90,7 +90,7 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
         }
     }
     for word in words.split_terminator('\0') {
-        if ["relayhost", "sasl"].contains(&word) {
+        if ["relayhost", "sasl", "transport", "tls"].contains(&word) {
             map = word;
             continue;
         }

@@ -146,7 +146,7 @@ fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fi
     let findings = |setup: &Setup| summaries(setup, &format!("-c {directory}"));
     let warning = ["warning relayhost-in-main-cf main.cf"];
     let routes = Setup::new().relaymap("@a.test [r.test]\n");
-    let by_default = Setup::new().env("DEFAULT_RELAY_HOST", "r.test");
+    let by_default = Setup::new().env("DEFAULT_RELAY_HOST", "[r.test]");
     assert_eq!(findings(&routes), warning);
     assert_eq!(findings(&by_default), warning);
     let text = routes.run_line(&format!("check -c {directory}")).stdout;
@@ -414,6 +414,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
             "D29 warning crlf postfix-relaymap.cf:1:30",
             "D31 warning duplicate-key postfix-relaymap.cf:2:1",
             "D32 warning duplicate-key postfix-relaymap.cf:2:1",
+            "D35 warning unverifiable-relay postfix-relaymap.cf:1:1",
             "D46 warning login-for-several-relays postfix-relaymap.cf:1:1",
             "D49 warning domain-without-xn postfix-relaymap.cf:1:1",
             "S09 warning half-credentials RELAY_USER",
@@ -428,6 +429,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
             "S39 warning indented-entry postfix-sasl-password.cf:2:1",
             "S40 warning indented-entry postfix-sasl-password.cf:2:1",
             "S42 warning bare-domain postfix-sasl-password.cf:1:1",
+            "S44 warning shared-policy DEFAULT_RELAY_HOST",
         ]
     );
 }

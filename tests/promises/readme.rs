@@ -142,6 +142,7 @@ fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_valid(
     for (text, heading) in [
         ("zzz = 1\n", ".SH SETTINGS"),
         ("[limits]\nzzz = 1\n", ".SS [limits]"),
+        ("[transport]\nzzz = 1\n", ".SS [transport]"),
         ("[reload]\nzzz = 1\n", ".SS [reload]"),
     ] {
         let ran = Setup::new()

@@ -36,7 +36,7 @@ fn the_directory_can_come_from_the_environment() {
 fn endpoints_come_from_the_environment_or_from_the_settings_file() {
     let setup = setup();
     let unix = format!("socketmap:unix:{}/socket", setup.root().display());
-    let endpoints = [INET, "tcp:127.0.0.1:0:relayhost", "tcp:127.0.0.1:0:sasl", &unix];
+    let endpoints = [&Both::ENDPOINTS[..], &[&unix]].concat();
     for (variable, text) in [
         (endpoints.join(","), String::new()),
         (String::new(), format!("listen = {endpoints:?}\n")),
@@ -44,7 +44,7 @@ fn endpoints_come_from_the_environment_or_from_the_settings_file() {
         let setup = setup.clone().settings(text).env("POSTMAPD_LISTEN", variable);
         let daemon = Daemon::start(setup.announces(&endpoints));
         Both::to(&daemon).finds("relayhost", "x@one.test", "[relay1.test]");
-        Socketmap::to(&daemon, 3).finds("relayhost", "x@one.test", "[relay1.test]");
+        Socketmap::to(&daemon, Both::ENDPOINTS.len()).finds("relayhost", "x@one.test", "[relay1.test]");
     }
 }
 

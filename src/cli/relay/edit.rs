@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::super::{Error, print_environment, print_message};
-use super::{RelayError, effective, key};
+use super::{RelayError, effective, key, tls};
 use crate::config::Sources;
 use crate::diagnostics::{Findings, Place, Severity};
 use crate::lookup::table::edit::{self, Change, Edited};
-use crate::lookup::table::spec::{CREDENTIALS, TableSpec};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_TLS, TableSpec};
 use crate::lookup::table::{self, Table};
 use crate::os::printable::printable;
 use crate::os::replace_file;
@@ -50,6 +50,9 @@ impl Edit<'_> {
                 return Ok(None);
             }
             validate(self.table, &path, text, &edited, &mut warnings)?;
+            if *table == RELAY_TLS {
+                tls::reject_conflicts(sources, &edited.text)?;
+            }
             Ok(Some(edited.text))
         })?;
         // The lock keeps other edits out until it is known what takes effect.
@@ -79,9 +82,13 @@ impl Edit<'_> {
                 Err(RelayError::NoEntry {
                     path: path.to_owned(),
                     // An invalid key may be a password.
-                    key: match table::key::validate(CREDENTIALS.format, &self.key) {
-                        Ok(()) => printable(&self.key),
-                        Err(_) => "this argument".to_owned(),
+                    key: if [format, CREDENTIALS.format]
+                        .iter()
+                        .any(|format| table::key::validate(*format, &self.key).is_ok())
+                    {
+                        printable(&self.key)
+                    } else {
+                        "this argument".to_owned()
                     },
                     hint: alternative.map_or("", |hint| hint.text),
                 })

@@ -3,6 +3,7 @@
 //! The user is looked up in Postfix's order: by the sender, then by the host of the next hop, then by the next hop. Of
 //! a list of next hops only the first is used, and no MX record is looked up.
 
+use super::tls::{self, HopTls};
 use crate::check::logins;
 use crate::lookup::address::{self, Delimiters, LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
@@ -10,7 +11,8 @@ use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Hit;
 use crate::lookup::table::grammar::Content;
-use crate::lookup::table::spec::TableSpec;
+use crate::lookup::table::spec::{RELAY_TLS, TableSpec};
+use crate::lookup::tls_policy::Mode;
 use crate::os::printable::printable;
 use crate::protocol::answer::{Answer, Reason};
 
@@ -108,6 +110,13 @@ pub(super) struct EditSummary {
 
 /// Returns what is effective for `key`, after an edit of its entry in `table`.
 pub(super) fn summarize(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSummary {
+    if *table == RELAY_TLS {
+        let (line, warning) = tls::summarize(key, snapshot);
+        return EditSummary {
+            line,
+            warnings: warning.into_iter().collect(),
+        };
+    }
     let keys = LookupKeys::of(key, &Delimiters::default());
     if keys.is_sender() {
         sender_summary(table, key, snapshot)
@@ -123,7 +132,9 @@ fn sender_summary(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSum
     let routes_senders = snapshot.routes_senders();
     let route = match &effective.next_hop {
         Resolved::Value(list) => {
-            if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
+            if HopTls::find_all(list, snapshot)
+                .is_ok_and(|all| all.iter().any(|tls| tls.mode == Mode::Implicit))
+            {
                 warnings.push(IMPLICIT_TLS.to_owned());
             }
             if nexthop::has_several_operators(list) && logins::has_login_by_sender(snapshot, key) {
@@ -182,9 +193,9 @@ fn sender_summary(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSum
     EditSummary { line, warnings }
 }
 
-const IMPLICIT_TLS: &str = "warning: a relay on port 465 expects TLS from the first byte, which a next hop cannot \
-                            express: without smtp_tls_wrappermode=yes in main.cf, or in a separate transport in \
-                            master.cf, delivery times out; most such relays also listen on port 587";
+const IMPLICIT_TLS: &str = "warning: this relay expects TLS from the first byte, which a next hop cannot express: main.cf \
+                            needs the map transport and its services of master.cf (postmapd postconf --services), or \
+                            delivery times out; most such relays also listen on port 587";
 
 const SEVERAL_RELAYS: &str = "warning: Postfix offers the login of this sender to every relay in its list, and they \
                               have different operators; give each relay its own login (postmapd relay add-auth \

@@ -1,4 +1,5 @@
-//! The arguments DOMAIN, HOST, USER and PASSWORD of `postmapd relay`, and why some are rejected.
+//! The arguments DOMAIN, HOST, USER and PASSWORD of `postmapd relay`, and why some are rejected. Those of `set-tls` are in
+//! [`super::tls`].
 //!
 //! | DOMAIN is | the key is |
 //! |---|---|
@@ -16,7 +17,8 @@ use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop::{self, NextHopErrorKind};
 use crate::lookup::table::key::{self, KeyErrorKind};
 use crate::lookup::table::line::MAX_LINE;
-use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS};
+use crate::lookup::tls_policy::TlsErrorKind;
 use crate::os::secret::Secret;
 
 /// The reason why an argument is rejected.
@@ -96,6 +98,14 @@ pub enum ArgumentError {
         "the password starts with --; if it is not a misspelled option, write -- before it, or use --password-stdin"
     )]
     LooksLikeFlag,
+    #[error("the next hop is empty; write it as in the relay map, for example [relay.example.com]:587")]
+    NoNextHop,
+    #[error("{0}; {help}", help = .0.help(RELAY_TLS.format))]
+    TlsKey(KeyErrorKind),
+    #[error("{0}; {help}", help = .0.help())]
+    Tls(TlsErrorKind),
+    #[error("the value contains a line end or another control character")]
+    ControlInTls,
     #[error("the entry is longer than a line of the file can be ({MAX_LINE} bytes)")]
     TooLong,
 }

@@ -1,4 +1,4 @@
-//! `postmapd relay list`: every sender with an entry, its next hop and its user.
+//! `postmapd relay list`: every sender with an entry, its next hop, its TLS and its user.
 //!
 //! It lists the answers that Postfix would get, and not the lines of the files: the senders of the relay map in its
 //! order, then the other senders of the credentials file. A user that the file has for a sender and that no answer
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::super::{EXIT_REJECTED, Error, OutputFormat, print_environment, print_message};
 use super::edit::MAX_ERRORS_SHOWN;
 use super::effective::{self, EffectiveRoute, Resolved};
+use super::tls::HopTls;
 use crate::check::logins;
 use crate::config::Sources;
 use crate::diagnostics::Severity;
@@ -23,12 +24,15 @@ use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
+use crate::protocol::answer::Reason;
 use crate::source::evaluate;
 
 /// A line of the list.
 struct Row {
     sender: String,
     route: EffectiveRoute,
+    /// The TLS of each of its next hops; empty if it has none.
+    tls: Result<Vec<HopTls>, Reason>,
     excluded: bool,
     /// The user that the file has and no answer contains, and the reason.
     unused: Option<(Vec<u8>, &'static str)>,
@@ -118,9 +122,14 @@ impl Row {
             }
             _ => None,
         };
+        let tls = match &route.next_hop {
+            Resolved::Value(list) => HopTls::find_all(list, snapshot),
+            Resolved::None | Resolved::CannotTell(_) => Ok(Vec::new()),
+        };
         Self {
             sender: printable(sender),
             route,
+            tls,
             excluded,
             unused,
             warning,
@@ -142,14 +151,28 @@ impl Row {
         !is_unknown(&self.route.next_hop) && !is_unknown(&self.route.user)
     }
 
-    fn cells(&self) -> [String; 3] {
+    /// Returns the mode and the level of each next hop, each pair once.
+    fn tls(&self) -> String {
+        match &self.tls {
+            Ok(all) if all.is_empty() => "-".to_owned(),
+            Ok(all) => {
+                let mut summaries: Vec<String> = all.iter().map(HopTls::summary).collect();
+                summaries.dedup();
+                summaries.join(", ")
+            }
+            Err(_) => "cannot tell".to_owned(),
+        }
+    }
+
+    fn cells(&self) -> [String; 4] {
         let cell = |value: &Resolved, none: &str| match value {
             Resolved::Value(text) => printable(text),
             Resolved::None => none.to_owned(),
             Resolved::CannotTell(_) => "cannot tell".to_owned(),
         };
         let none = if self.excluded { "direct" } else { "-" };
-        [self.sender.clone(), cell(&self.route.next_hop, none), self.user()]
+        let next_hop = cell(&self.route.next_hop, none);
+        [self.sender.clone(), next_hop, self.tls(), self.user()]
     }
 }
 
@@ -161,27 +184,27 @@ const MAX_COLUMN_WIDTH: usize = 200;
 fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
     let mut all_known = true;
     let rows = rows
-        .inspect(|row| all_known &= row.is_known())
+        .inspect(|row| all_known &= row.is_known() && row.tls.is_ok())
         .map(|row| row.cells());
-    let header = ["SENDER", "NEXT HOP", "USER"].map(ToOwned::to_owned);
-    let lines: Vec<[String; 3]> = [header].into_iter().chain(rows).collect();
+    let header = ["SENDER", "NEXT HOP", "TLS", "USER"].map(ToOwned::to_owned);
+    let lines: Vec<[String; 4]> = [header].into_iter().chain(rows).collect();
     if lines.len() == 1 {
         return Ok(true);
     }
-    let width = |of: fn(&[String; 3]) -> &String| lines.iter().map(|line| of(line).chars().count()).max();
-    let sender = width(|[sender, ..]| sender)
-        .unwrap_or_default()
-        .min(MAX_COLUMN_WIDTH);
-    let next_hop = width(|[_, next_hop, _]| next_hop)
-        .unwrap_or_default()
-        .min(MAX_COLUMN_WIDTH);
-    for [a, b, c] in &lines {
-        writeln!(out, "{a:sender$}  {b:next_hop$}  {c}")?;
+    let width = |of: fn(&[String; 4]) -> &String| {
+        let widths = lines.iter().map(|line| of(line).chars().count());
+        widths.max().unwrap_or_default().min(MAX_COLUMN_WIDTH)
+    };
+    let sender = width(|[sender, ..]| sender);
+    let next_hop = width(|[_, next_hop, ..]| next_hop);
+    let tls = width(|[_, _, tls, _]| tls);
+    for [a, b, c, d] in &lines {
+        writeln!(out, "{a:sender$}  {b:next_hop$}  {c:tls$}  {d}")?;
     }
     Ok(all_known)
 }
 
-/// Prints an array without the senders whose answers are *cannot tell*. Returns whether there are none.
+/// Prints an array without the senders whose next hop or user is *cannot tell*; an unknown TLS is null. Returns whether all is known.
 fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
     let quoted = |text: &str| Value::from(text).to_string();
     let value = |value: &Resolved| match value {
@@ -199,9 +222,17 @@ fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
             (Resolved::None, Some((user, _))) => quoted(&String::from_utf8_lossy(user)),
             (user, _) => value(user),
         };
+        all_known &= row.tls.is_ok();
+        let tls = match &row.tls {
+            Ok(all) => {
+                let objects: Vec<String> = all.iter().map(HopTls::to_json).collect();
+                format!("[{}]", objects.join(", "))
+            }
+            Err(_) => Value::Null.to_string(),
+        };
         write!(
             out,
-            "{before}{{\"sender\": {}, \"nexthop\": {}, \"user\": {user}, \"excluded\": {}",
+            "{before}{{\"sender\": {}, \"nexthop\": {}, \"user\": {user}, \"excluded\": {}, \"tls\": {tls}",
             quoted(&row.sender),
             value(&row.route.next_hop),
             row.excluded

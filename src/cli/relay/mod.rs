@@ -1,4 +1,4 @@
-//! `postmapd relay`: edits the two table files, as `setup.sh relay` of docker-mailserver does, and prints what takes
+//! `postmapd relay`: edits the table files, as `setup.sh relay` of docker-mailserver does, and prints what takes
 //! effect.
 //!
 //! An edit reads the file, changes one entry of it ([`crate::lookup::table::edit`]), validates the result with the
@@ -14,6 +14,7 @@ mod edit;
 mod effective;
 mod key;
 mod list;
+mod tls;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -28,7 +29,7 @@ use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
 use crate::lookup::table::edit::NotRepresentable;
-use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS};
 use crate::os::printable::{printable, printable_path};
 use crate::os::replace_file::{self, ReplaceError};
 use crate::os::secret::Secret;
@@ -144,9 +145,39 @@ Examples:
         #[arg(long)]
         next_hop: bool,
     },
-    /// List every sender with an entry, its next hop and its user, but no password
+    /// Set how Postfix speaks TLS to a next hop
     #[command(after_help = "\
-The next hop and the user are those that Postfix would get: for a sender without credentials of its own, the user of its \
+Writes `NEXT_HOP VALUE...` to postfix-relay-tls.cf, or changes the existing entry. NEXT_HOP is written as in the relay map, \
+[relay.example.net]:587; a host is for all its next hops without an entry of their own, and '*' for all others.
+
+VALUE is [implicit|starttls] [LEVEL [ATTRIBUTE=VALUE]...] [via=SERVICE], at least one of the three. implicit is the default \
+for the ports 465, smtps and submissions, starttls for all others. The levels and attributes are those of smtp_tls_policy_maps \
+(postconf(5)); without a level, the certificate of a host name must match it. SERVICE is a service of master.cf that \
+delivers instead of relay-starttls or relay-implicit. See postmapd-tables(5).
+
+Examples:
+  postmapd relay set-tls '[email-smtp.eu-west-1.amazonaws.com]:2465' implicit
+  postmapd relay set-tls '[192.0.2.1]:587' secure match=mail.example.net
+  postmapd relay set-tls '[relay.example.net]:587' via=relay-oauth")]
+    SetTls {
+        /// The next hop, a host, or * for all others
+        next_hop: OsString,
+        /// The mode, the level, its attributes, the service
+        #[arg(required = true)]
+        value: Vec<OsString>,
+    },
+    /// Remove the TLS entry of a next hop; the default for its port and host applies again
+    #[command(after_help = "\
+Examples:
+  postmapd relay remove-tls '[relay.example.net]:2465'
+  postmapd relay remove-tls '*'")]
+    RemoveTls {
+        /// The next hop, the host, or *, as in postfix-relay-tls.cf
+        next_hop: OsString,
+    },
+    /// List every sender with an entry, its next hop, its TLS and its user, but no password
+    #[command(after_help = "\
+The next hop, the mode and level of TLS, and the user are those that Postfix would get: for a sender without credentials of its own, the user of its \
 domain or of its next hop. A user in the file that is not used, because the sender is delivered directly or has no next \
 hop, is listed with the reason; so is a user that Postfix offers to several relays in a list.
 
@@ -155,7 +186,8 @@ else from the server that runs for the same directory; else from postmapd.env in
 source.
 
 --format json prints [{\"sender\": \"@example.com\", \"nexthop\": \"[relay.example.net]:587\" or null, \"user\": \"relay_user\" \
-or null, \"excluded\": false}], with \"unused\": \"REASON\" for a user that is not used, and \"warning\": \"REASON\" for one that \
+or null, \"excluded\": false, \"tls\": [{\"nexthop\": \"[relay.example.net]:587\", \"mode\": \"starttls\", \"policy\": \
+\"secure match=nexthop servername=hostname\"}] or null}], with \"unused\": \"REASON\" for a user that is not used, and \"warning\": \"REASON\" for one that \
 is offered to several relays.
 
 Examples:
@@ -190,6 +222,14 @@ pub enum RelayError {
         path: PathBuf,
         /// The first errors of the file.
         errors: Vec<String>,
+    },
+    /// An entry for a host or for all next hops does not fit one of them.
+    #[error(
+        "implicit TLS needs a level that always demands TLS, and {next_hop} would get another one; nothing was written"
+    )]
+    WeakTls {
+        /// The next hop.
+        next_hop: String,
     },
     /// There is nothing to remove.
     #[error("{} has no entry for {key}{hint}", printable_path(path))]
@@ -260,6 +300,23 @@ impl Relay {
                 }
                 Ok(done)
             }
+            Command::SetTls { next_hop, value } => {
+                let key = tls::entry_key(next_hop.as_bytes()).map_err(RelayError::from)?;
+                let words = value.iter().map(|word| word.as_bytes());
+                let value = tls::entry_value(&key, words).map_err(RelayError::from)?;
+                Edit {
+                    table: &RELAY_TLS,
+                    key,
+                    action: EditAction::Set(&value),
+                }
+                .run(&sources)
+            }
+            Command::RemoveTls { next_hop } => Edit {
+                table: &RELAY_TLS,
+                key: next_hop.into_vec(),
+                action: EditAction::Remove(None),
+            }
+            .run(&sources),
             Command::RemoveDomain { domain } => Edit {
                 table: &RELAY_MAP,
                 key: key::key_to_remove(domain.as_bytes(), false).map_err(RelayError::from)?,

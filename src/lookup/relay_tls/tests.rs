@@ -221,7 +221,7 @@ fn a_weak_level_for_implicit_tls_is_cannot_tell_for_that_next_hop() {
     assert_eq!(lookup(&snapshot, Map::TLS, "[r]:587"), "may");
     assert_eq!(lookup(&snapshot, Map::TRANSPORT, "x@c"), "relay-implicit:[s]:465");
     let expected = WeakPolicy {
-        key: b"r".to_vec(),
+        key: Some(b"r".to_vec()),
         next_hop: b"[r]:465".to_vec(),
     };
     assert_eq!(conflicts.weak_policies, [expected]);
