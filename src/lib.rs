@@ -89,7 +89,7 @@
 //! | generation | the number of a snapshot |
 //! | in flight | of mail: queued while its sender's next hop changed |
 //! | login | a user and a password, written `user:password` |
-//! | map | what Postfix queries by name: `relayhost`, `sasl` |
+//! | map | what Postfix queries by name: `relayhost`, `sasl`, `transport`, `tls` |
 //! | moved sender | a sender whose next hop changed within the last minutes |
 //! | next hop | where mail goes next: `[host]:port`, `host`, or a list of them; a relay |
 //! | path walk | the links and directories on the way to a file, which are watched too |

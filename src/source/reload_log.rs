@@ -10,6 +10,7 @@ use super::load;
 use super::waits::WaitReason;
 use crate::diagnostics::{Code, Finding, Findings, Severity};
 use crate::lookup::snapshot::Snapshot;
+use crate::lookup::table::spec::RELAY_TLS;
 
 /// Returns the finding for a file that is waited for.
 pub(super) fn finding_of_wait(path: &Path, reason: WaitReason) -> Finding {
@@ -49,6 +50,7 @@ pub(super) fn log_snapshot(snapshot: &Snapshot, findings: &Findings, duration: D
         generation = snapshot.generation,
         relayhost_entries = snapshot.relay_map.len(),
         sasl_entries = snapshot.credentials.len(),
+        tls_entries = snapshot.table(&RELAY_TLS).map_or(0, |table| table.len()),
         errors = findings.errors(),
         warnings = findings.warnings(),
         duration_us = duration.as_micros(),

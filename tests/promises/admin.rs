@@ -6,7 +6,7 @@
 
 use crate::harness::admin::{Admin, exchange};
 use crate::harness::client::{Both, Reply, Socketmap, Stream};
-use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAY_TLS, RELAYMAP, Setup, finish};
 use crate::harness::{eventually, strace};
 use std::fs;
 use std::io::Write as _;
@@ -163,6 +163,23 @@ fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
     assert!(sum > 118.0 * 100e-9 && sum < 118.0, "{sum} s");
     assert_eq!(value("postmapd_table_entries{map=\"relayhost\"}"), "3");
     assert_eq!(value("postmapd_table_entries{map=\"sasl\"}"), "1");
+}
+
+#[test]
+fn the_tls_file_is_in_status_and_metrics() {
+    let setup = setup().file(RELAY_TLS, "[relay1.test] verify\n* encrypt\n");
+    let daemon = Daemon::start(Admin::wanted(setup));
+    let admin = Admin::of(&daemon);
+    let entries = admin
+        .metrics()
+        .value("postmapd_table_entries{map=\"tls\"}")
+        .to_string();
+    assert_eq!(entries, "2");
+    let status = admin.status();
+    let files = status["files"].as_array().unwrap();
+    let file = files.iter().find(|file| file["map"] == "tls").unwrap();
+    assert!(file["path"].as_str().unwrap().ends_with(RELAY_TLS), "{file}");
+    assert_eq!((&file["entries"], &file["valid"]), (&2.into(), &true.into()));
 }
 
 #[test]
@@ -359,7 +376,7 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     daemon.replace(CREDENTIALS, "@one.test user:other\n");
     eventually(|| valid(&credentials), |valid| valid == "0");
     let body = admin.get("/readyz").body;
-    assert_eq!(body.lines().count(), 2, "{body}");
+    assert_eq!(body.lines().count(), 3, "{body}");
     assert!((since(&body) - first).abs() < f64::EPSILON, "{body}");
     let waiting = body.lines().nth(1).unwrap();
     assert!(
@@ -415,7 +432,7 @@ fn files_invalid_at_startup_are_reported_so_until_they_are_fixed() {
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
     let status = admin.status();
     let files: Vec<_> = status["files"].as_array().unwrap().iter().collect();
-    assert_eq!(files.len(), 4, "{status}");
+    assert_eq!(files.len(), 5, "{status}");
     assert!(files.iter().all(|file| file["valid"] == true), "{status}");
 }
 
@@ -425,10 +442,10 @@ fn a_missing_directory_is_reported_for_each_table() {
     let directory = setup.root().join("later");
     let (_daemon, admin) = Admin::start(setup.without_dir_flag().env("POSTMAPD_DIR", &directory));
     let body = admin.get("/readyz").body;
-    for (line, file) in body.lines().zip([RELAYMAP, CREDENTIALS]) {
+    for (line, file) in body.lines().zip([RELAYMAP, CREDENTIALS, RELAY_TLS]) {
         assert!(line.starts_with(directory.join(file).to_str().unwrap()), "{body}");
     }
-    assert_eq!(body.lines().count(), 2, "{body}");
+    assert_eq!(body.lines().count(), 3, "{body}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use postmapd::config::setting;
 
-use crate::harness::daemon::{Daemon, Setup, finish};
+use crate::harness::daemon::{Daemon, RELAY_TLS, Setup, finish};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -165,8 +165,16 @@ fn the_manual_of_the_tables_has_a_valid_example() {
     let (_, example) = manual.split_once(".EX\n").unwrap();
     let (example, _) = example.split_once(".EE").unwrap();
     let (relaymap, credentials) = example.split_once("\n# postfix-sasl-password.cf\n").unwrap();
+    let (credentials, tls) = credentials.split_once("\n# postfix-relay-tls.cf\n").unwrap();
     let setup = Setup::new().relaymap(relaymap).credentials(credentials);
+    let setup = setup.file(RELAY_TLS, tls);
     for (map, key, expected) in [
+        (
+            "tls",
+            "[relay1.org]:587",
+            "verify match=nexthop:mail.relay1.org\n",
+        ),
+        ("transport", "boss@domain1.com", "relay-oauth:[relay9.org]:587\n"),
         ("relayhost", "x@domain1.com", "[relay1.org]:587\n"),
         ("relayhost", "boss@domain1.com", "[relay9.org]:587\n"),
         ("relayhost", "x@domain3.com", ""),

@@ -259,6 +259,8 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
         "RELAY_PASSWORD_FILE",
         "RELAY_PASSWORD__FILE",
         "DEFAULT_RELAY_HOST",
+        "RELAY_TLS",
+        "tls_required_enable",
         "RELAY_",
         "POSTMAPD_",
         "POSTFIX_UID",
