@@ -3,10 +3,11 @@
 //! Everything is written, or nothing: an entry that cannot be converted is reported, and the exit code is 1. A file
 //! that has entries already is replaced only with `--force`. Postfix itself is only read.
 
+mod messages;
 mod output;
+mod tls;
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,29 +20,32 @@ use crate::diagnostics::{Findings, Severity};
 use crate::lookup::address::{Delimiters, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::table::Table;
-use crate::lookup::table::key;
-use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
-use crate::os::printable::{printable, printable_path};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS};
+use crate::os::printable::printable_path;
 use crate::os::replace_file;
 use crate::os::whole_file;
 use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::config::PostfixConfig;
-use crate::postfix::import::convert::{self, Converted, ExistingPostfix, PASSWORDS, RELAYS, Remark};
+use crate::postfix::import::convert::{self, Converted, ExistingPostfix, PASSWORDS, RELAYS};
 use crate::postfix::import::dump::{self, Directories};
 use crate::postfix::import::inline;
+use crate::postfix::import::tls::TlsEntries;
 use crate::postfix::table_list;
 use crate::source::evaluate;
+use messages::{Messages, TableNames};
 use output::{File, FileKind};
 
 /// Convert the tables of an existing Postfix into files and settings that give the same answers
 #[derive(Args)]
 #[command(after_help = "\
-import reads sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and recipient_delimiter as postconf \
+import reads sender_dependent_relayhost_maps or sender_dependent_default_transport_maps, smtp_sasl_password_maps, \
+smtp_tls_policy_maps, relayhost and recipient_delimiter as postconf \
 prints them; the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with or without proxy:) as \
 postmap -s lists them; the entries of inline: tables; and static:user:password as the first table of \
 smtp_sasl_password_maps, whose credentials become an entry for each next hop.
 
-import writes postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml if it is not +, and \
+import writes postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml if it is not +, \
+postfix-relay-tls.cf if there are policies of next hops, or transports (service:[host]:port), and \
 DEFAULT_RELAY_HOST in postmapd.env if main.cf has a relayhost: start the server with that variable. It keeps the \
 comments of the first two files, and all other content of the last two.
 
@@ -85,13 +89,19 @@ impl Import {
             directory: self.config_directory.clone(),
         })?;
         let mut messages = Messages::default();
-        let (existing, tables) = self.read_existing(&config, &mut messages);
+        let (existing, tables, tls) = self.read_existing(&config, &mut messages);
         let converted = convert::convert(&existing);
-        for remark in &converted.remarks {
+        for remark in converted.remarks.iter().chain(&tls.remarks) {
             messages.remark(remark, &tables);
         }
         let next_hops = next_hops(&existing, &tables, &converted).unwrap_or(settings.next_hops);
         let mut files = self.files(&sources, &existing, &tables, converted, &mut messages);
+        let lines = tls.lines();
+        if !lines.is_empty() {
+            let path = sources.file(&RELAY_TLS);
+            let text = output::with_comments(&path, &lines);
+            files.push(File::new(path, text, FileKind::Table(&RELAY_TLS)));
+        }
         files.extend(settings_file(
             &sources,
             &settings,
@@ -128,7 +138,7 @@ impl Import {
         &self,
         config: &PostfixConfig,
         messages: &mut Messages,
-    ) -> (ExistingPostfix, TableNames) {
+    ) -> (ExistingPostfix, TableNames, TlsEntries) {
         let rewrite = ServiceName::unix("rewrite");
         let smtp = ServiceName::unix("smtp");
         let relays: Vec<String> = table_names(config.value(&rewrite, RELAYS));
@@ -164,16 +174,24 @@ impl Import {
                  colon; rewrite them with colons, and remove the parameter from main.cf first",
             );
         }
+        let directories = Directories {
+            config_directory: self.config_directory.as_deref(),
+            queue_directory: Path::new(config.main_cf("queue_directory")),
+        };
+        existing.relays = read_tables(RELAYS, &relays, &directories, messages);
+        let mut tables = TableNames {
+            relays,
+            passwords,
+            policies: Vec::new(),
+        };
+        let tls = tls::read(config, &directories, &mut existing, &mut tables, messages);
+        let passwords = &tables.passwords;
         if existing.null_sender_key != NULL_SENDER {
             messages.note(
                 "main.cf: empty_address_relayhost_maps_lookup_key: the entry for this key becomes the entry for <>, \
                  which is postmapd's key for the null sender; remove the parameter from main.cf (postconf -X)",
             );
         }
-        let directories = Directories {
-            config_directory: self.config_directory.as_deref(),
-            queue_directory: Path::new(config.main_cf("queue_directory")),
-        };
         let mut passwords_to_read = passwords.as_slice();
         if let Some((first, others)) = passwords.split_first()
             && let Some(login) = inline::static_value(first)
@@ -190,27 +208,9 @@ impl Import {
                 ));
             }
         }
-        for (parameter, tables, entries) in [
-            (RELAYS, relays.as_slice(), &mut existing.relays),
-            (PASSWORDS, passwords_to_read, &mut existing.passwords),
-        ] {
-            for (number, table) in (1..).zip(tables) {
-                match dump::dump(table, number, &directories) {
-                    Ok(dump) => {
-                        if dump.is_from_source {
-                            messages.note(format!(
-                                "main.cf: {parameter}: table {number} is read from its source file; the indexed file \
-                                 may be older"
-                            ));
-                        }
-                        entries.extend(dump.entries);
-                    }
-                    Err(error) => messages.reject(format!("main.cf: {parameter}: table {number}: {error}")),
-                }
-            }
-        }
+        existing.passwords = read_tables(PASSWORDS, passwords_to_read, &directories, messages);
         note_unread_domains(config, &existing, messages);
-        (existing, TableNames { relays, passwords })
+        (existing, tables, tls)
     }
 
     /// Rejects a file that would replace entries, and a text that the server would reject.
@@ -342,6 +342,30 @@ fn settings_file(
     }
 }
 
+/// Reads the entries of the tables of a list.
+fn read_tables(
+    parameter: &str,
+    tables: &[String],
+    directories: &Directories<'_>,
+    messages: &mut Messages,
+) -> Vec<convert::Entry> {
+    let mut entries = Vec::new();
+    for (number, table) in (1..).zip(tables) {
+        match dump::dump(table, number, directories) {
+            Ok(dump) => {
+                if dump.is_from_source {
+                    messages.note(format!(
+                        "main.cf: {parameter}: table {number} is read from its source file; the indexed file may be older"
+                    ));
+                }
+                entries.extend(dump.entries);
+            }
+            Err(error) => messages.reject(format!("main.cf: {parameter}: table {number}: {error}")),
+        }
+    }
+    entries
+}
+
 fn table_names(list: &str) -> Vec<String> {
     table_list::tables(list).map(ToOwned::to_owned).collect()
 }
@@ -388,77 +412,5 @@ fn note_unread_domains(config: &PostfixConfig, existing: &ExistingPostfix, messa
             "main.cf: mydestination: domains in tables are not read; for each key without a domain, add the entries \
              in these domains by hand",
         );
-    }
-}
-
-/// The tables of both lists, as main.cf names them.
-struct TableNames {
-    relays: Vec<String>,
-    passwords: Vec<String>,
-}
-
-/// The messages for standard error, all printed before anything is written.
-#[derive(Default)]
-struct Messages {
-    lines: Vec<String>,
-    is_rejected: bool,
-}
-
-impl Messages {
-    fn note(&mut self, text: impl Into<String>) {
-        self.lines.push(text.into());
-    }
-
-    fn reject(&mut self, text: impl Into<String>) {
-        self.is_rejected = true;
-        self.lines.push(text.into());
-    }
-
-    fn remark(&mut self, remark: &Remark, tables: &TableNames) {
-        let list = if remark.parameter == RELAYS {
-            &tables.relays
-        } else {
-            &tables.passwords
-        };
-        let table = remark.table.checked_sub(1).and_then(|at| list.get(at));
-        let table = table.map_or("", String::as_str);
-        // What is neither a sender nor a next hop may be a misplaced password.
-        let is_key = key::validate(CREDENTIALS.format, &remark.key).is_ok();
-        let is_next_hop = || nexthop::validate(&remark.key).is_ok();
-        let key = if is_key && (!remark.key.contains(&b':') || is_next_hop()) {
-            printable(&remark.key)
-        } else {
-            "(key not shown)".to_owned()
-        };
-        // The name of a table inside main.cf is its content.
-        let table = match table.strip_prefix("proxy:").unwrap_or(table).split_once(':') {
-            Some((kind @ ("inline" | "static"), _)) => format!("table {} ({kind}:)", remark.table),
-            _ => table.to_owned(),
-        };
-        let key = if remark.key.is_empty() {
-            String::new()
-        } else {
-            key + ": "
-        };
-        let line = format!("{}: {table}: {key}{}", remark.parameter, remark.text);
-        if remark.is_error {
-            self.reject(line);
-        } else {
-            self.note(line);
-        }
-    }
-
-    fn print(&self) -> Result<(), Error> {
-        let mut err = io::stderr().lock();
-        let mut print = || {
-            for line in &self.lines {
-                writeln!(err, "postmapd: {}", printable(line.as_bytes()))?;
-            }
-            if self.is_rejected {
-                writeln!(err, "postmapd: nothing was written")?;
-            }
-            Ok(())
-        };
-        print().map_err(Error::system("cannot print"))
     }
 }

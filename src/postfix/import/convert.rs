@@ -44,6 +44,8 @@ pub(crate) struct Entry {
 pub(crate) struct ExistingPostfix {
     /// The entries of `sender_dependent_relayhost_maps`, in the order of the tables.
     pub relays: Vec<Entry>,
+    /// The parameter that these come from, if it is another one.
+    pub relays_parameter: Option<&'static str>,
     /// The entries of `smtp_sasl_password_maps`, in the order of the tables.
     pub passwords: Vec<Entry>,
     /// The login of a `static:` table, if it is the first of `smtp_sasl_password_maps`.
@@ -109,7 +111,7 @@ pub(crate) fn convert(existing: &ExistingPostfix) -> Converted {
 }
 
 fn relay_map_lines(existing: &ExistingPostfix) -> FileLines {
-    let mut lines = FileLines::new(RELAYS, RELAY_MAP.format);
+    let mut lines = FileLines::new(existing.relays_parameter.unwrap_or(RELAYS), RELAY_MAP.format);
     if let Some(entry) = null_sender_entry(existing)
         && let Some(value) = next_hop(existing, entry, &mut lines)
     {
