@@ -591,7 +591,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --server --commands --docker-mailserver --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --server --commands --docker-mailserver --services --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -216,6 +216,7 @@ both\t''"
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l format -d 'The output format of --check' -r -f -a "text\t'Text for people'
 json\t'JSON for programs'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l commands -d 'Print shell commands instead of lines'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l services -d 'Print the form with services of master.cf for relays, which implicit TLS (port 465) needs'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 'Check an installed Postfix, and report everything that defeats postmapd or leaks a password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'Exit with 1 for warnings too'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -18,6 +18,8 @@ use crate::lookup::map::{Map, Maps};
 use crate::postfix::addressing::{Addressing, Unaddressable};
 use crate::postfix::command::Commands;
 use crate::postfix::config::PostfixConfig;
+use crate::postfix::relay_services::{self, RelayServices};
+use crate::postfix::requirements::Route;
 use crate::postfix::{check, render, requirements, stricter};
 use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
@@ -34,9 +36,17 @@ one on which `postmapd serve` listens with the same flags, variables and setting
 listeners, a UNIX socket inside the queue directory is preferred, with a path relative to that directory, so that \
 chrooted services find it too; then TCP; then a UNIX socket elsewhere, through proxymap(8); then tcp_table. Stricter \
 values of main.cf are kept: a smtp_tls_security_level above may, and the words of smtp_sasl_security_options and \
-smtp_sasl_tls_security_options. The only exception is a noplaintext that smtp_sasl_tls_security_options has by \
+smtp_sasl_tls_security_options. Certificate authorities (smtp_tls_CAfile, smtp_tls_CApath) and other tables of \
+smtp_tls_policy_maps stay too, the tables after postmapd's. The only exception is a noplaintext that smtp_sasl_tls_security_options has by \
 default, from smtp_sasl_security_options: it is removed, because with it Postfix cannot log in at most relays. With \
 --docker-mailserver, main.cf is not read.
+
+Implicit TLS (port 465) is a property of a service of master.cf. --services prints the form for it: the map transport \
+names a service and the next hop of each sender, smtp_sasl_auth_enable is off in main.cf, and two services log in, one for \
+each kind of TLS, under the names in [transport] of postmapd.toml. If the name for STARTTLS is smtp, the service for \
+implicit TLS is the only new one, and smtp logs in. Without --services, a comment says if a relay needs it. With \
+--docker-mailserver, --services prints lines of user-patches.sh, whichever FILE is given, because postfix-master.cf \
+cannot add a service.
 
 --check reads the installed Postfix (main.cf, master.cf with its -o options, the features of the build) and prints \
 one line for each setting that defeats postmapd or leaks a password: the place, the severity, what is wrong, and the \
@@ -61,10 +71,13 @@ Examples:
   postmapd postconf
   postmapd postconf --listen socketmap:unix:/var/spool/postfix/postmapd/socketmap
   postmapd postconf --commands | sh && postfix reload
+  postmapd postconf --services
+  postmapd postconf --services --commands | sh && postfix reload
   postmapd postconf --check && echo all right
   postmapd postconf --check -c /etc/postfix-out --format json
   postmapd postconf --docker-mailserver=main --server socketmap:inet:postmapd:10451 \\
       > docker-data/dms/config/postfix-main.cf")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Postconf {
     #[command(flatten)]
     options: Options,
@@ -96,6 +109,10 @@ pub(super) struct Postconf {
     )]
     docker_mailserver: Option<OverrideFile>,
 
+    /// Print the form with services of master.cf for relays, which implicit TLS (port 465) needs
+    #[arg(long, conflicts_with = "check")]
+    services: bool,
+
     /// Check an installed Postfix, and report everything that defeats postmapd or leaks a password
     #[arg(long, group = "output")]
     check: bool,
@@ -121,16 +138,18 @@ impl Postconf {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let settings = self.settings()?;
         let endpoints = self.endpoints(settings.listen.clone())?;
+        let services = self.relay_services(&settings);
         let commands = Commands {
             directory: self.config_directory.clone(),
         };
         if self.check {
             // Errors on this side do not depend on any Postfix.
             let default_addressing = Addressing::new(endpoints.clone(), DEFAULT_QUEUE_DIRECTORY.into());
-            requirements::all(&default_addressing).map_err(|reason| no_endpoint(&reason))?;
+            requirements::all(&default_addressing, None, Route::NextHops)
+                .map_err(|reason| no_endpoint(&reason))?;
             let config = PostfixConfig::read(commands)?;
             let addressing = Addressing::new(endpoints, config.main_cf("queue_directory").into());
-            let findings = check::check(&config, &addressing, &settings.delimiters)
+            let findings = check::check(&config, &addressing, &settings.delimiters, &services)
                 .map_err(|reason| no_endpoint(&reason))?;
             return self.report(&findings);
         }
@@ -145,7 +164,7 @@ impl Postconf {
             Addressing::new(endpoints, queue_directory.into())
         };
         let text = self
-            .text(&addressing, config.as_ref(), &commands)
+            .text(&addressing, config.as_ref(), &commands, &services)
             .map_err(|reason| no_endpoint(&reason))?;
         print(&text)?;
         Ok(ExitCode::SUCCESS)
@@ -157,6 +176,14 @@ impl Postconf {
         let settings = evaluate::read_settings(&sources, &mut findings);
         Error::fail_on_errors(findings, EX_USAGE)?;
         Ok(settings)
+    }
+
+    /// Returns the services of master.cf that the settings and the tables name. What cannot be read has no relay here;
+    /// `postmapd check` reports it.
+    fn relay_services(&self, settings: &Settings) -> RelayServices {
+        let sources = Sources::for_command(self.options.clone(), &mut Findings::default());
+        let snapshot = evaluate::load(&sources).snapshot;
+        RelayServices::new(&settings.services, &snapshot.relay_tls)
     }
 
     fn endpoints(&self, listen: Vec<Endpoint>) -> Result<Vec<Endpoint>, Error> {
@@ -199,20 +226,40 @@ impl Postconf {
         addressing: &Addressing,
         config: Option<&PostfixConfig>,
         commands: &Commands,
+        services: &RelayServices,
     ) -> Result<String, Unaddressable> {
-        let mut requirements = requirements::all(addressing)?;
+        if self.services {
+            return self.text_with_services(addressing, config, commands, services);
+        }
+        let mut requirements = requirements::all(addressing, config, Route::NextHops)?;
+        let mut remarks = Vec::new();
+        if services.has_implicit {
+            remarks.push(
+                "A relay uses implicit TLS (port 465, for example). It needs a service in master.cf, and other lines \
+                 than these: postmapd postconf --services",
+            );
+        }
+        if !requirements
+            .iter()
+            .any(|requirement| requirement.parameter == Map::TLS.parameter)
+        {
+            remarks.push(
+                "No listener serves the map tls, so the certificates of relays are not verified. Listen on \
+                 tcp:HOST:PORT:tls too, or on a socketmap endpoint.",
+            );
+        }
         let Some(file) = self.docker_mailserver else {
             if let Some(config) = config {
-                stricter::keep(&mut requirements, config);
+                stricter::keep(&mut requirements, config, addressing);
             }
             return Ok(if self.commands {
-                render::shell(&requirements, addressing, commands)
+                render::shell(&requirements, addressing, commands, &remarks)
             } else {
-                render::main_cf(&requirements, addressing)
+                render::main_cf(&requirements, addressing, &remarks)
             });
         };
-        let main = || render::docker_mailserver_main(&requirements, addressing);
-        let master = || render::docker_mailserver_master(&requirements, addressing);
+        let main = || render::docker_mailserver_main(&requirements, addressing, &remarks);
+        let master = || render::docker_mailserver_master(&requirements, addressing, &remarks);
         Ok(match file {
             OverrideFile::Main => main(),
             OverrideFile::Master => master(),
@@ -223,6 +270,30 @@ impl Postconf {
                 master()
             ),
         })
+    }
+
+    fn text_with_services(
+        &self,
+        addressing: &Addressing,
+        config: Option<&PostfixConfig>,
+        commands: &Commands,
+        services: &RelayServices,
+    ) -> Result<String, Unaddressable> {
+        let mut requirements = requirements::all(addressing, config, Route::Services)?;
+        if self.docker_mailserver.is_some() {
+            return render::docker_mailserver_services(&requirements, services, addressing);
+        }
+        if let Some(config) = config {
+            stricter::keep(&mut requirements, config, addressing);
+        }
+        if services.is_separate {
+            requirements = relay_services::of_direct_mail(requirements);
+        }
+        if self.commands {
+            render::services_shell(&requirements, services, addressing, commands)
+        } else {
+            render::services(&requirements, services, addressing)
+        }
     }
 
     fn report(&self, findings: &Findings) -> Result<ExitCode, Error> {

@@ -250,7 +250,20 @@ codes! {
         Error MapElsewhere "map-elsewhere",
         Warning UnusedParameter "unused-parameter",
         Warning RecipientDelimiter "recipient-delimiter",
-        Warning OtherInstances "other-instances";
+        Warning OtherInstances "other-instances",
+        Warning PoliciesMissing "policies-missing",
+        Warning PolicyTableBefore "policy-table-before",
+        Error NoAuthorities "no-authorities",
+        Error AuthoritiesOutsideChroot "authorities-outside-chroot",
+        Error TlsNotRequired "tls-not-required" leaks Own,
+        Warning ConnectionReuse "connection-reuse",
+        Warning BothMaps "both-maps",
+        Error NoRelayService "no-relay-service",
+        Error NoWrappermode "no-wrappermode",
+        Error RelayLevelLow "relay-level-low" leaks Own,
+        Warning NoServices "no-services",
+        Warning LimitsByName "limits-by-name",
+        Warning Xoauth2Plugin "xoauth2-plug-in";
 }
 
 impl fmt::Display for Code {

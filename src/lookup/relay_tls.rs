@@ -63,6 +63,7 @@ impl Services {
 #[derive(Clone)]
 struct HopTls {
     service: ServiceName,
+    mode: Mode,
     policy: Cow<'static, [u8]>,
 }
 
@@ -210,6 +211,12 @@ impl RelayTls {
         }
     }
 
+    /// Returns the service that delivers to each next hop that senders have, and how it begins TLS, in no order.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&ServiceName, Mode)> {
+        let hops = self.named.hops.values().filter_map(|hop| hop.as_ref().ok());
+        hops.map(|hop| (&hop.service, hop.mode))
+    }
+
     /// Whether the relay map or the environment has this folded next hop.
     #[must_use]
     pub(crate) fn has_next_hop(&self, next_hop: &[u8]) -> bool {
@@ -296,6 +303,7 @@ fn hop_tls(
         return Err(reason::WEAK_TLS);
     }
     Ok(HopTls {
+        mode,
         service: setting.service.unwrap_or_else(|| services.of_mode(mode).clone()),
         policy: match setting.policy {
             Some(policy) => Cow::Owned(policy.text.into()),

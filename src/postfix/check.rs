@@ -2,8 +2,9 @@
 //! password, and the command that fixes it.
 //!
 //! Each service is checked with the values that take effect for it: `-o` in master.cf overrides main.cf. Every
-//! trivial-rewrite is checked, and the SMTP clients that `default_transport` and `relay_transport` name, because they
-//! deliver the mail that postmapd routes. Other SMTP clients get mail that has its own next hop (a content filter, an
+//! trivial-rewrite is checked, and the SMTP clients that deliver the mail that postmapd routes: those that
+//! `default_transport` and `relay_transport` name, or, where Postfix queries the map `transport`, those that its answers
+//! name. Other SMTP clients get mail that has its own next hop (a content filter, an
 //! entry of `transport_maps`). They are checked for leaks only; if main.cf may assign transports to senders, they are
 //! checked for everything, with warnings.
 //!
@@ -13,42 +14,65 @@ use super::addressing::{Addressing, TableOwner, Unaddressable};
 use super::config::{PostfixConfig, Service};
 use super::conflicts::CONFLICTS;
 use super::evaluate;
-use super::issue::{Fix, Issue, ServiceContext};
-use super::requirements::{self, Daemon, Requirement};
+use super::issue::{Duty, Fix, Issue, ServiceContext};
+use super::relay_services::RelayServices;
+use super::requirements::{self, Daemon, Requirement, Route};
 use super::stricter;
 use super::table_list;
 use super::verbose;
 use crate::config::nearest;
 use crate::diagnostics::{Code, Finding, Findings, Leak, Place, Severity};
 use crate::lookup::address::Delimiters;
+use crate::lookup::map::Map;
 
 /// Parameters beside the requirements that may name a table of this server.
-const MAY_NAME_OWN_TABLES: [&str; 5] = [
+const MAY_NAME_OWN_TABLES: [&str; 6] = [
     "lmtp_sasl_password_maps",
     "address_verify_sender_dependent_relayhost_maps",
     "sender_dependent_relayhost_maps",
     "smtp_sasl_password_maps",
+    "smtp_tls_policy_maps",
     "proxy_read_maps",
 ];
 
+/// Parameters that differ between services for relays and those for other mail, so that they are set in master.cf.
+const SET_BY_SERVICE: [&str; 4] = [
+    "smtp_sasl_auth_enable",
+    "smtp_tls_policy_maps",
+    "smtp_tls_security_level",
+    "smtp_tls_wrappermode",
+];
+
 /// Checks a Postfix against the requirements of a server with this addressing. Fails if main.cf cannot name the server.
+/// `relay_services`: the services that the answers of `transport` name.
 pub(crate) fn check(
     config: &PostfixConfig,
     addressing: &Addressing,
     delimiters: &Delimiters,
+    relay_services: &RelayServices,
 ) -> Result<Findings, Unaddressable> {
     let mut checker = Checker {
         config,
         addressing,
         findings: Vec::new(),
     };
-    let mut requirements = requirements::all(addressing)?;
-    stricter::keep(&mut requirements, config);
     let rewriters: Vec<&Service> = config
         .services
         .iter()
         .filter(|service| service.program == "trivial-rewrite")
         .collect();
+    let transports = Map::TRANSPORT.parameter;
+    let uses_services = rewriters.iter().any(|service| {
+        let context = checker.context(service, Duty::Any);
+        table_list::queries(context, Map::TRANSPORT, context.value(transports))
+    });
+    let route = if uses_services {
+        Route::Services
+    } else {
+        Route::NextHops
+    };
+    let mut requirements = requirements::all(addressing, Some(config), route)?;
+    stricter::keep(&mut requirements, config, addressing);
     if rewriters.is_empty() {
         checker.add(
             Place::parameter(Some("rewrite/unix".to_owned()), "command"),
@@ -59,24 +83,49 @@ pub(crate) fn check(
     }
     let mut main_route = Vec::new();
     for service in &rewriters {
-        checker.check_service(&requirements, Daemon::TrivialRewrite, service, Role::MainRoute);
-        main_route.extend(checker.check_transports(service));
+        checker.check_service(
+            &requirements,
+            Daemon::TrivialRewrite,
+            service,
+            Role::MainRoute,
+            Duty::Any,
+        );
+        main_route.extend(checker.check_transports(service, route));
     }
-    for service in smtp_clients(config).filter(|service| main_route.contains(&service.id.name)) {
-        checker.check_service(&requirements, Daemon::Smtp, service, Role::MainRoute);
+    let by_sender = rewriters
+        .iter()
+        .any(|service| !config.value(&service.id, transports).is_empty());
+    if uses_services {
+        checker.check_relay_services(&requirements, relay_services, &main_route)?;
+    } else {
+        for service in smtp_clients(config).filter(|service| main_route.contains(&service.id.name)) {
+            checker.check_service(&requirements, Daemon::Smtp, service, Role::MainRoute, Duty::Any);
+        }
+        if relay_services.has_implicit && !by_sender {
+            checker.check_implicit_relays(&main_route);
+        }
     }
-    let by_sender = rewriters.iter().any(|service| {
-        let tables = config.value(&service.id, "sender_dependent_default_transport_maps");
-        !tables.is_empty()
-    });
-    let role = if by_sender { Role::BySender } else { Role::Other };
-    for service in smtp_clients(config).filter(|service| !main_route.contains(&service.id.name)) {
+    let is_checked = |service: &&Service| {
+        let name = &service.id.name;
+        if uses_services {
+            relay_services.iter().any(|relay| relay.name == *name)
+        } else {
+            main_route.contains(name)
+        }
+    };
+    let by_other_table = by_sender && !uses_services;
+    let role = if by_other_table {
+        Role::BySender
+    } else {
+        Role::Other
+    };
+    for service in smtp_clients(config).filter(|service| !is_checked(service)) {
         if config
             .value(&service.id, "smtp_sasl_auth_enable")
             .eq_ignore_ascii_case("yes")
-            || by_sender
+            || by_other_table
         {
-            checker.check_service(&requirements, Daemon::Smtp, service, role);
+            checker.check_service(&requirements, Daemon::Smtp, service, role, Duty::Any);
         }
     }
     checker.check_misplaced_tables();
@@ -102,10 +151,21 @@ enum Role {
     Other,
 }
 
+/// Whether this parameter may query this map beside the one that must.
+fn is_for(map: Map, parameter: &str) -> bool {
+    match parameter {
+        "lmtp_tls_policy_maps" | "tlsproxy_client_policy_maps" => map == Map::TLS,
+        "address_verify_sender_dependent_default_transport_maps" => map == Map::TRANSPORT,
+        _ => map == Map::TRANSPORT && map.parameter == parameter,
+    }
+}
+
 fn smtp_clients(config: &PostfixConfig) -> impl Iterator<Item = &Service> {
     let services = config.services.iter();
     services.filter(|service| service.program == "smtp" && service.id.service_type == "unix")
 }
+
+mod relays;
 
 struct Checker<'a> {
     config: &'a PostfixConfig,
@@ -114,11 +174,12 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn context(&self, service: &'a Service) -> ServiceContext<'a> {
+    fn context(&self, service: &'a Service, duty: Duty) -> ServiceContext<'a> {
         ServiceContext {
             config: self.config,
             service,
             addressing: self.addressing,
+            duty,
         }
     }
 
@@ -129,8 +190,9 @@ impl<'a> Checker<'a> {
         daemon: Daemon,
         service: &'a Service,
         role: Role,
+        duty: Duty,
     ) {
-        let context = self.context(service);
+        let context = self.context(service, duty);
         if daemon == Daemon::Smtp {
             self.check_verbose(service, "smtp(8)");
             if let Some(proxymap) = table_list::proxymap_for_passwords(context) {
@@ -221,6 +283,10 @@ impl<'a> Checker<'a> {
             Fix::Unset | Fix::Value(_) if overridden && main_suffices => {
                 commands.unset_for_service(id, parameter)
             }
+            Fix::Value(value) if context.duty != Duty::Any && SET_BY_SERVICE.contains(&parameter) => {
+                let place = Place::parameter(Some(id.to_string()), parameter);
+                return (place, commands.set_for_service(id, parameter, value));
+            }
             Fix::Unset if overridden => commands.unset_for_service(id, parameter),
             Fix::Unset => commands.unset(parameter),
             Fix::Value(value) | Fix::ValueInPlace(value) if in_master_cf => {
@@ -235,8 +301,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Returns the transports of outgoing mail that this trivial-rewrite chooses, and checks them.
-    fn check_transports(&mut self, service: &'a Service) -> Vec<String> {
-        let context = self.context(service);
+    fn check_transports(&mut self, service: &'a Service, route: Route) -> Vec<String> {
+        let context = self.context(service, Duty::Any);
         let mut names = Vec::new();
         for parameter in ["default_transport", "relay_transport"] {
             let (name, next_hop) = match context.value(parameter).split_once(':') {
@@ -248,6 +314,8 @@ impl<'a> Checker<'a> {
             let advice = "set it to a transport without a next hop, for example smtp:".to_owned();
             let (place, command) = self.place_and_help(parameter, context, &Fix::Unset, false);
             match parameter {
+                // It delivers only mail that has no relay.
+                "default_transport" if route == Route::Services => {}
                 "default_transport" if !is_client => self.add(
                     place,
                     Code::DefaultTransport,
@@ -287,10 +355,10 @@ impl<'a> Checker<'a> {
             }
             let is_own_table = |table: &str| {
                 let inner = table.strip_prefix("proxy:").unwrap_or(table);
-                matches!(
-                    self.addressing.table_owner(inner, false),
-                    TableOwner::ThisServer(_) | TableOwner::Unreachable(_)
-                )
+                match self.addressing.table_owner(inner, false) {
+                    TableOwner::ThisServer(map) | TableOwner::Unreachable(map) => !is_for(map, parameter),
+                    _ => false,
+                }
             };
             let (own, others): (Vec<&str>, Vec<&str>) =
                 table_list::tables(value).partition(|table| is_own_table(table));

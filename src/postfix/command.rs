@@ -60,6 +60,11 @@ impl Commands {
         self.postconf("-PX", &format!("{service}/{parameter}"))
     }
 
+    /// Returns a command that adds a service to master.cf, or replaces it. `entry`: its line.
+    pub(crate) fn set_service(&self, service: &ServiceName, entry: &str) -> String {
+        self.postconf("-Me", &format!("{service}={entry}"))
+    }
+
     /// Returns a command that sets a column of master.cf.
     pub(crate) fn set_column(&self, service: &ServiceName, column: &str, value: &str) -> String {
         self.postconf("-F", &format!("{service}/{column}={value}"))

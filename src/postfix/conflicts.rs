@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 
 use super::evaluate::forbids_plain;
-use super::issue::{Fix, ServiceContext};
+use super::issue::{Duty, Fix, ServiceContext};
 use super::requirements::Daemon;
 use super::stricter::has_any;
+use super::table_list::{has_policies, queries};
 use crate::diagnostics::Code;
+use crate::lookup::map::Map;
 use crate::protocol::socketmap::MAX_REPLY;
 
 /// A parameter that may conflict with postmapd.
@@ -57,7 +59,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         parameter: "sender_dependent_default_transport_maps",
         daemon: Daemon::TrivialRewrite,
         code: Code::SenderTransportMaps,
-        applies: is_set,
+        applies: |value, context| !value.is_empty() && !queries(context, Map::TRANSPORT, value),
         message: "a next hop in these tables overrides the one from postmapd",
         fix: Fix::Advice(Cow::Borrowed(
             "use only transports without a next hop there, for example `slow:`",
@@ -178,10 +180,19 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         fix: Fix::Unset,
     },
     Conflict {
+        parameter: "smtp_tls_connection_reuse",
+        daemon: Daemon::Smtp,
+        code: Code::ConnectionReuse,
+        applies: |value, context| is_yes(value, context) && has_policies(context),
+        message: "on a connection that is open already, Postfix does not look up the policy: after an edit, a relay whose \
+                  certificate is no longer valid gets mail for up to five minutes",
+        fix: Fix::Unset,
+    },
+    Conflict {
         parameter: "smtp_tls_wrappermode",
         daemon: Daemon::Smtp,
         code: Code::Wrappermode,
-        applies: is_yes,
+        applies: |value, context| is_yes(value, context) && context.duty != Duty::Implicit,
         message: "Postfix uses implicit TLS for every server, which is correct only for port 465",
         fix: Fix::Unset,
     },

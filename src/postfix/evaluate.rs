@@ -4,11 +4,14 @@
 //! Sufficient values are accepted even if they differ from those in [`super::requirements`]: `encrypt` for `may`,
 //! docker-mailserver's `noanonymous` where TLS is mandatory, a relay table through `proxy:`.
 
+use std::path::{Path, PathBuf};
+
 use super::issue::{Fix, Issue, ServiceContext};
 use super::requirements::{Expectation, Requirement};
 use super::stricter;
-use super::table_list;
+use super::table_list::{self, has_policies};
 use crate::diagnostics::Code;
+use crate::lookup::map::Map;
 
 /// Whether Postfix uses TLS, in Postfix's own terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,12 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
     let mut issues = Vec::new();
     match requirement.expectation {
         Expectation::Empty if value.is_empty() => {}
+        Expectation::Empty if requirement.parameter == Map::RELAYHOST.parameter => issues.push(Issue::new(
+            Code::BothMaps,
+            "the map transport replaces this parameter: with both, mail to relay_domains goes to the sender's next \
+             hop, but not by the service of the relay",
+            fix(),
+        )),
         Expectation::Empty => issues.push(Issue::new(
             Code::RelayhostSet,
             "Postfix uses this next hop for every sender that postmapd excludes, and for bounces",
@@ -73,8 +82,76 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
                 ));
             }
         }
+        Expectation::MandatoryTls if tls_use(value, context) != TlsUse::Mandatory => issues.push(Issue::new(
+            Code::RelayLevelLow,
+            "this service delivers to relays, and mail to one that has no policy would be sent without TLS to a \
+             server that offers none",
+            fix(),
+        )),
+        Expectation::ImplicitTls if !value.eq_ignore_ascii_case("yes") => issues.push(Issue::new(
+            Code::NoWrappermode,
+            "this service delivers to relays with implicit TLS, but waits for a greeting in clear text, until it \
+             gives up",
+            fix(),
+        )),
+        Expectation::NoTlsRequired if has_policies(context) && !value.eq_ignore_ascii_case("no") => {
+            issues.push(Issue::new(
+                Code::TlsNotRequired,
+                "a message with the header `TLS-Required: no` is sent without verifying the relay's certificate, and \
+                 Postfix logs in at any server in its place",
+                fix(),
+            ));
+        }
+        Expectation::CertificateAuthorities => issues.extend(check_authorities(requirement, context)),
+        Expectation::MandatoryTls | Expectation::ImplicitTls | Expectation::NoTlsRequired => {}
     }
     issues
+}
+
+/// Checks that a service that verifies certificates finds certificate authorities.
+fn check_authorities(requirement: &Requirement, context: ServiceContext<'_>) -> Option<Issue> {
+    const ALL_WAIT: &str = "every certificate is invalid, and mail to relays waits";
+    let level = context.value("smtp_tls_security_level").to_ascii_lowercase();
+    if !has_policies(context) && !["verify", "secure"].contains(&level.as_str()) {
+        return None;
+    }
+    let (file, path) = (context.value("smtp_tls_CAfile"), context.value("smtp_tls_CApath"));
+    let queue_directory = Path::new(context.value("queue_directory"));
+    // In a jail, the path is read after chroot(2), the file before.
+    let path_from_here = match Path::new(path).strip_prefix("/") {
+        Ok(inside) if context.service.chrooted => queue_directory.join(inside),
+        _ => PathBuf::from(path),
+    };
+    let is_missing = |path: &Path| matches!(path.try_exists(), Ok(false));
+    let issue = |code, message| {
+        Some(Issue::new(
+            code,
+            message,
+            Fix::Value(requirement.value.clone().into()),
+        ))
+    };
+    match (file, path) {
+        ("", "") => issue(
+            Code::NoAuthorities,
+            format!("Postfix has no certificate authorities: {ALL_WAIT}"),
+        ),
+        ("", _) if context.service.chrooted && is_missing(&path_from_here) => Some(Issue::new(
+            Code::AuthoritiesOutsideChroot,
+            format!("a chrooted service finds no smtp_tls_CApath in the queue directory: {ALL_WAIT}"),
+            Fix::Advice(
+                "use smtp_tls_CAfile, which Postfix reads before it enters the chroot, or copy the directory into the \
+                 queue directory"
+                    .into(),
+            ),
+        )),
+        ("", _) => None,
+        _ if is_missing(Path::new(file)) => Some(Issue::new(
+            Code::NoAuthorities,
+            format!("smtp_tls_CAfile does not exist, and Postfix then uses no TLS at all: {ALL_WAIT}"),
+            Fix::Advice("install the package ca-certificates, or correct the path".into()),
+        )),
+        _ => None,
+    }
 }
 
 /// The advice for words of main.cf that are stricter than what postmapd needs.
@@ -93,9 +170,10 @@ fn check_without_tls(
         return;
     }
     let level = tls_use(context.value("smtp_tls_security_level"), context);
-    let may_be_lowered = ["smtp_tls_policy_maps", "smtp_tls_per_site"]
-        .iter()
-        .any(|parameter| !context.value(parameter).is_empty());
+    // The levels of postmapd's policies are the administrator's own, for a relay.
+    let has_other_policies = table_list::tables(context.value(Map::TLS.parameter))
+        .any(|table| !table_list::queries(context, Map::TLS, table));
+    let may_be_lowered = has_other_policies || !context.value("smtp_tls_per_site").is_empty();
     if level != TlsUse::Mandatory {
         issues.push(Issue::new(
             Code::PasswordInCleartext,

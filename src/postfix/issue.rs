@@ -16,6 +16,19 @@ pub(crate) struct ServiceContext<'a> {
     pub service: &'a Service,
     /// How this Postfix reaches the server.
     pub addressing: &'a Addressing,
+    /// What the service delivers.
+    pub duty: Duty,
+}
+
+/// What a service delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Any mail, or it delivers none.
+    Any,
+    /// Only mail to relays with STARTTLS.
+    Starttls,
+    /// Only mail to relays with implicit TLS.
+    Implicit,
 }
 
 impl ServiceContext<'_> {

@@ -6,11 +6,13 @@
 //! - [`addressing`]: how main.cf names the server, and whether a table in main.cf belongs to it
 //! - [`requirements`]: the parameters that Postfix needs: the single list that all output and checks derive from
 //! - [`stricter`]: keeps values of main.cf that are stricter than the recommended ones
+//! - [`relay_services`]: the services of master.cf that deliver to relays
 //! - [`render`]: the requirements as text to paste
 //! - [`table_list`]: evaluates the tables of a parameter against the required one
 //! - [`issue`]: what is wrong with a value, and its fix
 //! - [`evaluate`]: evaluates one value of a required parameter
 //! - [`conflicts`]: parameters that postmapd does not need, and that defeat it or leak a password if they are set
+//! - [`service_limits`]: limits by the name of a service that do not apply to the services for relays
 //! - [`verbose`]: services that write passwords into the log
 //! - [`check`]: checks an installed Postfix as a whole, and reports each finding with the command that fixes it
 //!
@@ -26,8 +28,10 @@ mod evaluate;
 pub(crate) mod import;
 mod issue;
 mod program;
+pub(crate) mod relay_services;
 pub(crate) mod render;
 pub(crate) mod requirements;
+mod service_limits;
 pub(crate) mod stricter;
 pub(crate) mod table_list;
 mod verbose;

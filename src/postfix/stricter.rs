@@ -9,18 +9,32 @@
 //! without TLS, `noplaintext` among it, with which Postfix cannot log in at most relays. `noplaintext` is kept only if
 //! it was written for that parameter; the other words are always kept.
 //!
+//! Beside the TLS policies of postmapd, the tables of `smtp_tls_policy_maps` are kept, after it. Certificate authorities
+//! of main.cf are kept as they are.
+//!
 //! Limits: the tables of `smtp_tls_policy_maps` are not read. Overrides in master.cf (`-o`) are not changed.
 
+use super::addressing::{Addressing, TableOwner};
 use super::config::PostfixConfig;
 use super::requirements::{Expectation, Requirement};
+use super::table_list;
+use crate::lookup::map::Map;
 
 /// The SASL property (`xsasl(3)`) that forbids plaintext mechanisms.
 const NOPLAINTEXT: &str = "noplaintext";
 
 /// Replaces recommended values by those of main.cf where these are stricter.
-pub(crate) fn keep(requirements: &mut [Requirement], config: &PostfixConfig) {
+pub(crate) fn keep(requirements: &mut [Requirement], config: &PostfixConfig, addressing: &Addressing) {
     for requirement in requirements {
         let kept = match requirement.expectation {
+            Expectation::CertificateAuthorities => {
+                keep_authorities(requirement, config);
+                None
+            }
+            Expectation::Table(map) if map == Map::TLS => {
+                keep_policies(requirement, config, addressing);
+                None
+            }
             Expectation::Tls => level_above_may(config),
             Expectation::NoPlaintextWithoutTls => {
                 unite(&requirement.value, config.main_cf(requirement.parameter))
@@ -29,7 +43,12 @@ pub(crate) fn keep(requirements: &mut [Requirement], config: &PostfixConfig) {
                 &requirement.value,
                 &words_under_tls(config, requirement.parameter),
             ),
-            Expectation::Empty | Expectation::Yes | Expectation::Table(_) => None,
+            Expectation::Empty
+            | Expectation::Yes
+            | Expectation::Table(_)
+            | Expectation::MandatoryTls
+            | Expectation::ImplicitTls
+            | Expectation::NoTlsRequired => None,
         };
         if let Some(value) = kept {
             requirement.rationale = format!(
@@ -39,6 +58,47 @@ pub(crate) fn keep(requirements: &mut [Requirement], config: &PostfixConfig) {
             .into();
             requirement.value = value;
         }
+    }
+}
+
+/// Keeps the certificate authorities of main.cf: others would make more certificates valid.
+fn keep_authorities(requirement: &mut Requirement, config: &PostfixConfig) {
+    for parameter in ["smtp_tls_CAfile", "smtp_tls_CApath"] {
+        let written = config.written_in_main_cf(parameter);
+        if let Some(written) = written.filter(|_| !config.main_cf(parameter).is_empty()) {
+            requirement.parameter = parameter;
+            if requirement.value != written {
+                written.clone_into(&mut requirement.value);
+                requirement.rationale = format!("{} Kept from main.cf.", requirement.rationale).into();
+            }
+            return;
+        }
+    }
+}
+
+/// Keeps the policy tables of main.cf. postmapd's is first: it answers only for relays.
+fn keep_policies(requirement: &mut Requirement, config: &PostfixConfig, addressing: &Addressing) {
+    let Some(written) = config.written_in_main_cf(requirement.parameter) else {
+        return;
+    };
+    let expanded = config.main_cf(requirement.parameter);
+    if table_list::tables(expanded).any(|table| table == requirement.value) {
+        written.clone_into(&mut requirement.value);
+        return;
+    }
+    // Another map or endpoint of this server is a mistake.
+    let is_other = |table: &&str| {
+        let owner = addressing.table_owner(table.strip_prefix("proxy:").unwrap_or(table), false);
+        matches!(owner, TableOwner::Unrelated | TableOwner::NoSuchMap)
+    };
+    let others: Vec<&str> = table_list::tables(expanded).filter(is_other).collect();
+    if !others.is_empty() {
+        requirement.value = format!("{}, {}", requirement.value, others.join(", "));
+        requirement.rationale = format!(
+            "{} The other tables are kept from main.cf. Move their entries for relays to postfix-relay-tls.cf.",
+            requirement.rationale
+        )
+        .into();
     }
 }
 

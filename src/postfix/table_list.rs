@@ -1,4 +1,4 @@
-//! Evaluates the tables of `sender_dependent_relayhost_maps` or `smtp_sasl_password_maps` against the required one.
+//! Evaluates the tables of a parameter that queries a map of postmapd against the required one.
 //!
 //! Postfix queries the tables of a list in order and uses the first answer. The name of a table may contain a password
 //! (`static:user:password`), so findings count other tables and do not name them.
@@ -48,6 +48,20 @@ pub(crate) fn table_owner(table: &str, context: ServiceContext<'_>) -> TableOwne
     }
 }
 
+/// Whether the service queries postmapd for the TLS policies of relays.
+pub(super) fn has_policies(context: ServiceContext<'_>) -> bool {
+    queries(context, Map::TLS, context.value(Map::TLS.parameter))
+}
+
+/// Whether a list of tables is meant to query this map of postmapd, even if Postfix cannot connect.
+pub(super) fn queries(context: ServiceContext<'_>, map: Map, list: &str) -> bool {
+    use TableOwner::{OtherEndpoint, ThisServer, Unreachable};
+    tables(list).any(|table| {
+        let owner = table_owner(table, context);
+        [ThisServer(map), Unreachable(map), OtherEndpoint(map)].contains(&owner)
+    })
+}
+
 /// Returns the proxymap(8) through which this service queries passwords, if it does.
 pub(crate) fn proxymap_for_passwords(context: ServiceContext<'_>) -> Option<&Service> {
     let is_proxied = tables(context.value("smtp_sasl_password_maps")).any(|table| table.starts_with(PROXY));
@@ -64,20 +78,39 @@ fn proxymap(context: ServiceContext<'_>) -> Option<&Service> {
 
 /// Returns the issues of a list that should query `map`. `required` is the table that main.cf should name.
 pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceContext<'_>) -> Vec<Issue> {
-    let fix = || Fix::Value(required.to_owned().into());
+    let fix = || set(map, required);
     let owned: Vec<(&str, TableOwner)> = tables(list)
         .map(|table| (table, table_owner(table, context)))
         .collect();
     let is_this_map = |owner: TableOwner| owner == TableOwner::ThisServer(map);
-    let is_swapped = |owner: TableOwner| matches!(owner, TableOwner::ThisServer(other) | TableOwner::Unreachable(other) if other != map);
-    if owned.iter().any(|(_, owner)| is_swapped(*owner)) {
-        return vec![Issue::new(Code::MapsSwapped, map.misuse.other_map, fix())];
+    let swapped = owned.iter().find_map(|(_, owner)| match owner {
+        TableOwner::ThisServer(other) | TableOwner::Unreachable(other) => {
+            Some(*other).filter(|other| *other != map)
+        }
+        _ => None,
+    });
+    if let Some(other) = swapped {
+        // For the maps that main.cf has always had, the consequence is known.
+        let message = if [map, other]
+            .iter()
+            .all(|map| [Map::RELAYHOST, Map::SASL].contains(map))
+        {
+            map.misuse.other_map.into()
+        } else {
+            format!("this list queries the map {other}, and Postfix would use its values for another purpose, and log them")
+                .into()
+        };
+        return vec![Issue {
+            code: Code::MapsSwapped,
+            message,
+            fix: fix(),
+        }];
     }
     if let Some((table, _)) = owned
         .iter()
         .find(|(_, owner)| matches!(owner, TableOwner::Unreachable(_)))
     {
-        return vec![unreachable_socket(table, required, context)];
+        return vec![unreachable_socket(map, table, required, context)];
     }
     let Some(at) = owned.iter().position(|(_, owner)| is_this_map(*owner)) else {
         return vec![missing_map(map, &owned, fix())];
@@ -88,14 +121,25 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
         part.filter(|(_, owner)| !is_this_map(*owner)).count()
     };
     if count_others(owned.get(..at)) > 0 {
-        issues.push(Issue::new(
-            Code::TableBefore,
-            "another table is listed before postmapd's, and its answers take precedence; move its entries to \
-             postmapd's files",
-            fix(),
-        ));
+        issues.push(if map == Map::TLS {
+            Issue::new(
+                Code::PolicyTableBefore,
+                "another table is listed before postmapd's, and its policies for relays take precedence",
+                Fix::Advice(
+                    "move its entries for relays to postfix-relay-tls.cf, and put postmapd's table first".into(),
+                ),
+            )
+        } else {
+            Issue::new(
+                Code::TableBefore,
+                "another table is listed before postmapd's, and its answers take precedence; move its entries to \
+                 postmapd's files",
+                fix(),
+            )
+        });
     }
-    if count_others(owned.get(at..)) > 0 {
+    // Other mail has other policies.
+    if map != Map::TLS && count_others(owned.get(at..)) > 0 {
         issues.push(Issue::new(Code::TableAfter, map.misuse.table_after, fix()));
     }
     for (table, _) in owned.iter().filter(|(_, owner)| is_this_map(*owner)) {
@@ -120,6 +164,18 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
     issues
 }
 
+/// The fix of a list that also has tables for other mail, whose names a finding must not show.
+const POLICIES_FIRST: &str = "put postmapd's table before the other ones (postmapd postconf prints the list)";
+
+/// Returns the fix that sets the required list.
+fn set(map: Map, required: &str) -> Fix {
+    if map == Map::TLS && tables(required).nth(1).is_some() {
+        Fix::Advice(POLICIES_FIRST.into())
+    } else {
+        Fix::Value(required.to_owned().into())
+    }
+}
+
 fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
     let any = |sought: TableOwner| owned.iter().any(|(_, owner)| *owner == sought);
     if any(TableOwner::NoSuchMap) {
@@ -136,6 +192,18 @@ fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
             fix,
         );
     }
+    if map == Map::TLS {
+        return Issue::new(
+            Code::PoliciesMissing,
+            "Postfix does not query postmapd for the TLS policies of relays: it logs in at any server in the place of a \
+             relay, whatever its certificate",
+            if owned.is_empty() {
+                fix
+            } else {
+                Fix::Advice(POLICIES_FIRST.into())
+            },
+        );
+    }
     let instead = if owned.is_empty() {
         "Postfix does not query postmapd"
     } else {
@@ -148,13 +216,13 @@ fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
     )
 }
 
-fn unreachable_socket(table: &str, required: &str, context: ServiceContext<'_>) -> Issue {
+fn unreachable_socket(map: Map, table: &str, required: &str, context: ServiceContext<'_>) -> Issue {
     let proxymap = proxymap(context).filter(|proxymap| proxymap.chrooted);
     let fix = match proxymap {
         Some(proxymap) if table.starts_with(PROXY) && required.starts_with(PROXY) => {
             Fix::DisableChroot(proxymap.id.clone())
         }
-        _ => Fix::Value(required.to_owned().into()),
+        _ => set(map, required),
     };
     Issue::new(
         Code::ChrootHidesSocket,

