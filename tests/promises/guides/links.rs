@@ -276,6 +276,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
         "tcp_table",
         "max_user_instances",
         "max_user_watches",
+        "tls_required_enable",
         "_FILE",
         "__FILE",
     ];
