@@ -782,7 +782,11 @@ fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
         let aside = tempfile::tempdir().unwrap();
         let old = fs::read_to_string(directory.join("main.cf")).unwrap();
         fs::write(aside.path().join("main.cf"), old + &text).unwrap();
-        let new: Vec<String> = postconf(aside.path(), &["-n"])
+        let mut command = Command::new(release.programs().join("postconf"));
+        let read = finish(command.arg("-c").arg(aside.path()).arg("-n"), b"");
+        assert_eq!(read.code, Some(0), "{}", read.stderr);
+        let new: Vec<String> = read
+            .stdout
             .lines()
             .filter(|line| !line.starts_with("config_directory"))
             .map(|line| line.to_owned() + "\n")

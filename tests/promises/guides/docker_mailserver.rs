@@ -22,7 +22,7 @@ postfix reload
 fn the_guide_migrates_docker_mailserver_to_postmapd_and_back_in_both_ways() {
     within(|| {
         let smtp_servers = SmtpServers::start();
-        let mut host = MailHost::start();
+        let mut host = MailHost::start(&smtp_servers);
         host.set_working_directory("/srv/mail");
         host.output(INITIAL_STATE);
         let page = Page::read("contrib/guides/with-docker-mailserver.md");

@@ -19,7 +19,7 @@ postfix reload
 fn the_guide_runs_a_sidecar_whose_files_are_edited_while_it_runs() {
     within(|| {
         let smtp_servers = SmtpServers::start();
-        let mut host = MailHost::start();
+        let mut host = MailHost::start(&smtp_servers);
         host.set_working_directory("/srv/deployment");
         host.output(INITIAL_STATE);
         let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kubernetes-validate");

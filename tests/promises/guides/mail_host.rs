@@ -3,7 +3,8 @@
 //!
 //! Every command of a guide can be run here as root, with its effects on `/etc` and all.
 //!
-//! The servers: two relays at port 587 that offer STARTTLS and accept no mail without AUTH, a third that the tests
+//! The servers: two relays at port 587 that offer STARTTLS with a certificate of an authority that the mail server
+//! trusts, and accept no mail without AUTH, a third that the tests
 //! start and stop, and the recipient's own server at port 25, which offers AUTH and accepts any login: a login it
 //! receives is a leak. Names are in /etc/hosts (tests/systemd/host); there is no DNS.
 //!
@@ -14,10 +15,11 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::harness::certificates::Authority;
 use crate::harness::daemon::{Finished, finish};
 use crate::harness::identities::Networks;
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
-use crate::harness::starttls::TlsProxy;
+use crate::harness::starttls::{Offer, TlsProxy};
 
 /// Runs `act` in its own network namespace.
 pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
@@ -32,8 +34,9 @@ pub(super) struct MailHost {
 }
 
 impl MailHost {
-    /// Boots it, with a running Postfix that uses `hash:` tables, and a checkout in /srv/checkout.
-    pub(super) fn start() -> Self {
+    /// Boots it, with a running Postfix that uses `hash:` tables, and a checkout in /srv/checkout. It trusts the
+    /// authority of these servers.
+    pub(super) fn start(smtp_servers: &SmtpServers) -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         let scripts = repository.join("tests/systemd");
         let mut boot = Command::new(scripts.join("boot"))
@@ -54,11 +57,15 @@ impl MailHost {
             .expect("a process id");
         let init = line.trim().to_owned();
         assert!(!init.is_empty(), "it did not boot; see standard error");
-        Self {
+        let host = Self {
             boot,
             init,
             directory: "/srv/checkout".to_owned(),
-        }
+        };
+        let authority = std::fs::read(smtp_servers.authority.file()).expect("an authority");
+        let trust = "mkdir -p /etc/ssl/certs; cat >> /etc/ssl/certs/ca-certificates.crt";
+        assert_eq!(host.run_with_input(trust, &authority).code, Some(0));
+        host
     }
 
     /// Creates a directory, and makes it the working directory of all further commands.
@@ -146,7 +153,8 @@ pub(super) struct SmtpServers {
     pub(super) journal: Journal,
     /// STARTTLS in front of the relays. They are dropped before them.
     pub(super) tls_proxies: Vec<TlsProxy>,
-    _servers: Vec<SmtpServer>,
+    authority: Authority,
+    servers: Vec<SmtpServer>,
 }
 
 impl SmtpServers {
@@ -171,15 +179,27 @@ impl SmtpServers {
                 .start()
                 .unwrap(),
         ];
-        let front = |last, server: &SmtpServer| {
+        let authority = Authority::new("authority");
+        let front = |last, server: &SmtpServer, name| {
             let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
-            TlsProxy::start_at(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 587), behind)
+            let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 587);
+            TlsProxy::start_with(address, behind, Offer::Starttls, authority.certificate(name))
         };
         Self {
-            tls_proxies: vec![front(2, &servers[0]), front(3, &servers[1])],
-            _servers: servers,
+            tls_proxies: vec![
+                front(2, &servers[0], "relay1.org"),
+                front(3, &servers[1], "relay2.org"),
+            ],
+            authority,
+            servers,
             journal,
         }
+    }
+
+    /// Starts relay3.org: the first relay, with a certificate that cannot be verified.
+    pub(super) fn start_self_signed(&self) -> TlsProxy {
+        let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers[0].port()));
+        TlsProxy::start_at(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 4), 587), behind)
     }
 
     /// Where each mail arrived, and with which login, in order.

@@ -8,7 +8,7 @@ use super::{Page, follow};
 fn the_guide_migrates_a_host_with_hash_tables_to_postmapd_and_back() {
     within(|| {
         let smtp_servers = SmtpServers::start();
-        let host = MailHost::start();
+        let host = MailHost::start(&smtp_servers);
         let page = Page::read("contrib/guides/replace-hash-on-a-host.md");
         let run = follow(&host, &page, |_| {});
         assert!(run > 30, "only {run} commands");

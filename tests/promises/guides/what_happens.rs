@@ -12,6 +12,7 @@ use super::page::{Page, Piece, Quotation, is_like};
 use super::{DEADLINE, run_as_shown};
 use crate::harness::postfix::SmtpClient;
 use crate::harness::smtp_server::{self, Auth, SmtpServer};
+use crate::harness::starttls::TlsProxy;
 
 /// The initial state of all sections, besides a Postfix that queries postmapd.
 const INSTALL: &str = "\
@@ -63,6 +64,8 @@ struct Fixture {
     host: MailHost,
     /// relay3.org, which differs by section.
     third: Option<SmtpServer>,
+    /// relay3.org with a certificate of its own.
+    self_signed: Option<TlsProxy>,
     /// The replies that the sending user gets in this section.
     replies: String,
     /// Where the logs of this section begin.
@@ -74,12 +77,13 @@ struct Fixture {
 impl Fixture {
     fn start() -> Self {
         let smtp_servers = SmtpServers::start();
-        let host = MailHost::start();
+        let host = MailHost::start(&smtp_servers);
         host.output(INSTALL);
         Self {
             smtp_servers,
             host,
             third: None,
+            self_signed: None,
             replies: String::new(),
             begin: 0,
             begin_of_postmapd: 0,
@@ -94,6 +98,7 @@ impl Fixture {
 
     fn section(&mut self, heading: &str) {
         self.third = None;
+        self.self_signed = None;
         self.root(RESTORE);
         self.wait(
             "postmapd query --server socketmap:unix:/var/spool/postfix/postmapd/socketmap sasl x@domain1.com",
@@ -249,7 +254,9 @@ impl Fixture {
                 self.log_has(&queued, "deferred");
             }
             "the relay's certificate is not valid" => {
-                self.root("postconf -e smtp_tls_security_level=secure && postfix reload");
+                self.self_signed = Some(self.smtp_servers.start_self_signed());
+                self.relay_map("@domain1.com [relay3.org]:587\\n");
+                self.answers("relayhost", "someone@domain1.com", "[relay3.org]:587");
                 let queued = self.submit("someone@domain1.com");
                 self.log_has(&queued, "deferred");
             }
