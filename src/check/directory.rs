@@ -16,6 +16,7 @@ use crate::lookup::address::LookupKeys;
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
+use crate::lookup::table::spec::RELAY_TLS;
 
 /// The maximum number of names of a directory that are checked.
 const MAX_NAMES: usize = 10_000;
@@ -61,6 +62,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     let read_files = [
         sources.relay_map(),
         sources.credentials(),
+        sources.file(&RELAY_TLS),
         dir.join("postmapd.toml"),
     ];
     let Ok(entries) = fs::read_dir(dir) else { return };
@@ -70,7 +72,8 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
         .collect();
     names.sort_unstable();
     for name in names {
-        if let Some(intended) = read_files.iter().find(|file| is_near_miss(&name, file)) {
+        let near = read_files.iter().filter(|file| is_near_miss(&name, file));
+        if let Some(intended) = near.min_by_key(|file| distance(&name, file)) {
             let intended = intended.file_name().unwrap_or_default().to_string_lossy();
             findings.push(
                 Finding::in_file(Code::NearMissName, &dir.join(&name), None)
@@ -83,6 +86,14 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             );
         }
     }
+}
+
+fn distance(name: &OsStr, file: &Path) -> usize {
+    let file_name = file.file_name().unwrap_or_default();
+    strsim::osa_distance(
+        &name.to_string_lossy().to_lowercase(),
+        &file_name.to_string_lossy(),
+    )
 }
 
 /// Whether `name` is nearly the name of `file`, which is read.

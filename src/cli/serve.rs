@@ -14,10 +14,10 @@ use crate::daemon;
 SIGHUP reloads the files. A file that is missing or empty at that moment has the same grace period as in any other reload. \
 On SIGTERM and SIGINT, the server answers the requests that it has received, and exits.
 
-The default relay is set by RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, or by DEFAULT_RELAY_HOST. To read a value \
+The default relay is set by RELAY_HOST, RELAY_PORT, RELAY_USER, RELAY_PASSWORD and RELAY_TLS, or by DEFAULT_RELAY_HOST. To read a value \
 from a file, append _FILE to the name of its variable, and set that variable to the path.
 
-Any client that can connect can query relayhost. Only users in --allow-users, whom the kernel identifies on UNIX sockets and \
+Any client that can connect can query all maps but sasl. Only users in --allow-users, whom the kernel identifies on UNIX sockets and \
 loopback TCP, and hosts in --allow-networks can query sasl. The server closes connections from other hosts. The reply \
 to a query that is not allowed is PERM with the reason.
 

@@ -60,7 +60,7 @@ Fields of /status and --format json:
   ready                   whether every file is valid
   files[]                 the files that the server reads:
     path
-    map                   relayhost or sasl; null for other files
+    map                   relayhost, sasl or tls; null for other files
     digest                of the active version: sha256: and the output of
                           sha256sum; for files with credentials, hmac-sha256:
                           and a digest with a random key that changes at each

@@ -25,8 +25,8 @@ use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Place};
-use crate::lookup::map::Map;
-use crate::os::printable::printable_path;
+use crate::lookup::map::{Map, Maps};
+use crate::os::printable::{enumeration, printable_path};
 use crate::os::replace_file::{self, ReplaceError};
 use terminal::{Interrupt, ProgressLine};
 use values::{between, duration, map_name, nonzero_duration, number};
@@ -339,8 +339,8 @@ impl Bench {
     fn tables(&self) -> Result<(Tables, Map), Error> {
         let Some(map) = Map::named(&self.map) else {
             let message = format!(
-                "the directory has the maps relayhost and sasl, but not {}; use --keys with --no-verify, or omit \
-                 --dir",
+                "the directory has the maps {}, but not {}; use --keys with --no-verify, or omit --dir",
+                enumeration(&Maps::SERVED.names(), "and"),
                 self.map
             );
             return Err(usage("--dir", message));
