@@ -44,6 +44,7 @@ that are not UTF-8 as \\xff, and a tab as a space.
 Examples:
   postmapd query --dir /etc/postmapd relayhost someone@example.com
   postmapd query --explain relayhost someone@example.com
+  postmapd query --explain tls '[relay.example.com]:587'
   postmapd query --server socketmap:inet:127.0.0.1:10451 sasl '[relay.example.com]:587'
   cut -f1 senders.txt | postmapd query relayhost -")]
 pub(super) struct Query {

@@ -34,7 +34,9 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     let whose = format!("process {}", server.pid());
     let listed = shell.run_line("relay list");
     assert!(
-        listed.stdout.contains("@b.test    [default.test]:25  bob\n"),
+        listed
+            .stdout
+            .contains("@b.test    [default.test]:25  starttls secure  bob\n"),
         "{listed:?}"
     );
     let removed = shell.run_line("relay remove-domain own.test");

@@ -1,7 +1,7 @@
 //! Promise: `postmapd status` reports the state of a running server to a person, to a script and to a health check.
 
 use crate::harness::admin::Admin;
-use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup};
+use crate::harness::daemon::{CREDENTIALS, Finished, RELAY_TLS, RELAYMAP, Setup};
 use crate::harness::eventually;
 use std::net::TcpListener;
 
@@ -32,12 +32,17 @@ fn the_exit_code_says_whether_every_file_is_valid() {
             "{line}"
         );
     }
-    assert!(lines[3].starts_with("last reload: changed, "), "{}", lines[3]);
+    assert!(
+        lines[3].contains(RELAY_TLS) && lines[3].ends_with("  missing"),
+        "{}",
+        lines[3]
+    );
+    assert!(lines[4].starts_with("last reload: changed, "), "{}", lines[4]);
     assert_eq!(
-        lines[4],
+        lines[5],
         format!("listening on {}; connections: 0", daemon.endpoint(0))
     );
-    assert_eq!(lines.len(), 5);
+    assert_eq!(lines.len(), 6);
 
     daemon.replace(RELAYMAP, "@one.test [relay1.test\n");
     eventually(|| run_status("").code, |code| *code == Some(1));
