@@ -6,13 +6,14 @@
 //! finding proposes is run as printed, and must fix the mistake. The cases in tests/cases/postconf have the printed
 //! text.
 
+use crate::harness::certificates::self_signed;
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
-use crate::harness::starttls::TlsProxy;
+use crate::harness::starttls::{Offer, TlsProxy};
 use serde_json::Value;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -481,7 +482,7 @@ struct SmtpServers {
     two: TlsProxy,
     without_tls: SmtpServer,
     recipient: SmtpServer,
-    _behind: [SmtpServer; 2],
+    behind: [SmtpServer; 2],
 }
 
 impl SmtpServers {
@@ -509,7 +510,7 @@ impl SmtpServers {
             two: TlsProxy::start(Ipv4Addr::new(127, 0, 0, 3), address(&behind[1])),
             without_tls: offering("without tls", 4),
             recipient: offering("recipient", 9),
-            _behind: behind,
+            behind,
             journal,
         }
     }
@@ -626,9 +627,55 @@ impl Fixture {
     /// Runs the printed commands with the programs of this release.
     #[track_caller]
     fn follow(&self) {
+        self.run(&self.printed("--commands"));
+    }
+
+    /// Runs these commands with the programs of this release, and then reloads Postfix.
+    #[track_caller]
+    fn run(&self, commands: &str) {
         let programs = format!("\n{}/postconf", self.release.programs().display());
-        sh(&self.printed("--commands").replace("\npostconf", &programs));
+        sh(&format!("\n{commands}").replace("\npostconf", &programs));
         self.postfix.reload().unwrap();
+    }
+
+    /// Adds a relay with implicit TLS, for implicit.test.
+    fn add_implicit(&self) -> TlsProxy {
+        let directory = self.daemon.root();
+        let behind = SocketAddr::from(([127, 0, 0, 8], self.smtp_servers.behind[0].port()));
+        let proxy = TlsProxy::start_with(
+            SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 5), 0),
+            behind,
+            Offer::Implicit,
+            self_signed(directory, "relay.test"),
+        );
+        let add = |name: &str, line: &str| {
+            let old = fs::read_to_string(self.daemon.dir().join(name)).unwrap_or_default();
+            self.daemon.replace(name, format!("{old}{line}\n"));
+        };
+        add("postfix-relay-tls.cf", &format!("{} implicit", proxy.next_hop()));
+        add(
+            "postfix-sasl-password.cf",
+            &format!("@implicit.test {}:{}", ONE.0, ONE.1),
+        );
+        add(
+            "postfix-relaymap.cf",
+            &format!("@implicit.test {}", proxy.next_hop()),
+        );
+        self.daemon
+            .wait_for_log(|log| log.contains("relayhost_entries=5") && log.contains("sasl_entries=4"));
+        proxy
+    }
+
+    /// Checks that mail of implicit.test leaves by its relay.
+    #[track_caller]
+    fn expect_implicit(&self, recipient: &str) {
+        self.postfix.send("ann@implicit.test", recipient).unwrap();
+        let mail = self.smtp_servers.journal.mail_to(recipient, DEADLINE);
+        let mail = mail.unwrap_or_else(|| panic!("the mail to {recipient} does not arrive"));
+        assert_eq!(
+            (mail.server.as_str(), mail.login),
+            ("relay one", Some(Login::new(ONE.0, ONE.1)))
+        );
     }
 
     fn check(&self) -> Finished {
@@ -691,6 +738,96 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
     postconf(&directory, &[&["-e"], lines(&text).as_slice()].concat());
     fixture.postfix.reload().unwrap();
     fixture.expect_all_right();
+}
+
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn the_printed_services_send_mail_with_either_kind_of_tls() {
+    for release in Release::ALL {
+        for (chrooted, starttls) in [
+            (false, "relay-starttls"),
+            (true, "relay-starttls"),
+            (false, "smtp"),
+        ] {
+            let fixture = Fixture::start(release, inet, |setup, _| setup.chrooted(chrooted));
+            fixture.daemon.replace(
+                "postmapd.toml",
+                format!("[transport]\nstarttls = \"{starttls}\"\n"),
+            );
+            let proxy = fixture.add_implicit();
+            let plain = fixture.printed("");
+            assert!(plain.contains("postmapd postconf --services"), "{plain}");
+            fixture.run(&fixture.printed("--services --commands"));
+            fixture.expect_all_right();
+            fixture.expect_implicit("implicit@[127.0.0.9]");
+            assert_eq!(proxy.auth_in_clear_text(), Vec::<String>::new());
+            // The mail to the server without TLS stays.
+            fixture.postfix.wait_for_queue(|queue| queue.len() == 1).unwrap();
+            let log = fixture.postfix.log();
+            assert!(log.contains("postfix/relay-implicit/smtp["), "{log}");
+            assert_eq!(
+                log.contains("postfix/relay-starttls/smtp["),
+                starttls != "smtp",
+                "{log}"
+            );
+        }
+    }
+}
+
+/// user-patches.sh runs once, after docker-mailserver has written main.cf.
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn docker_mailserver_sends_mail_with_the_printed_user_patches() {
+    for release in Release::ALL {
+        let set = |setup: postfix::Setup, smtp_servers: &SmtpServers| {
+            like_docker_mailserver(setup)
+                .set("relayhost", smtp_servers.without_tls.next_hop())
+                .set(
+                    "sender_dependent_relayhost_maps",
+                    "texthash:/etc/postfix/relayhost_map",
+                )
+                .set("smtp_sasl_password_maps", "texthash:/etc/postfix/sasl_passwd")
+                .set("smtp_sasl_auth_enable", "yes")
+                .set("smtp_sender_dependent_authentication", "yes")
+        };
+        let fixture = Fixture::start(release, inet, set);
+        let _proxy = fixture.add_implicit();
+        let line = format!(
+            "--docker-mailserver --services --server {}",
+            fixture.daemon.endpoint(0)
+        );
+        let script = printed(&fixture.setup(), &line);
+        let directory = format!("postconf -c {} ", fixture.directory());
+        fixture.run(&script.replace("postconf ", &directory));
+        fixture.expect_all_right();
+        fixture.expect_implicit("implicit@[127.0.0.9]");
+    }
+}
+
+/// The parameters that Debian 12's Postfix does not have. The others are in tests/postconf-mistakes.txt.
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn mistakes_in_parameters_of_a_newer_postfix_are_reported_and_the_proposed_command_fixes_them() {
+    let fixture = Fixture::start(Release::Debian13, inet, |setup, _| setup);
+    fixture.follow();
+    expect_no_findings(&fixture.check());
+    for (parameter, value) in [
+        ("tls_required_enable", "yes"),
+        ("smtp_sasl_password_result_delimiter", "|"),
+    ] {
+        let postconf = format!("postconf -c {}", fixture.directory());
+        fixture.run(&format!("{postconf} -e '{parameter} = {value}'"));
+        let check = fixture.check().exits(1);
+        let (line, rest) = check.stdout.split_once('\n').unwrap();
+        assert!(
+            line.starts_with(&format!("main.cf: {parameter}: error: ")),
+            "{line}"
+        );
+        assert_eq!(rest, "1 error, 0 warnings\n");
+        let (_, command) = line.rsplit_once("; ").unwrap();
+        fixture.run(command);
+        expect_no_findings(&fixture.check());
+    }
 }
 
 #[test]
