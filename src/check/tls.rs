@@ -16,7 +16,7 @@ use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
 use crate::lookup::table::grammar::Content;
 use crate::lookup::table::spec::RELAY_TLS;
-use crate::lookup::tls_policy::{self, Mode};
+use crate::lookup::tls_policy::{self, Level, Mode, Policy};
 use crate::os::printable::printable;
 use crate::protocol::answer::Answer;
 
@@ -77,9 +77,15 @@ struct AddressesWithLogin(HashSet<Vec<u8>>);
 impl AddressesWithLogin {
     fn find(snapshot: &Snapshot) -> Self {
         let mut found = HashSet::new();
+        let defaults = snapshot.default.next_hops().map(|(list, _)| list);
+        let mut lists = snapshot.relay_map.next_hops().map(AsRef::as_ref).chain(defaults);
+        let is_address = |element: &[u8]| nexthop::host_kind(element) == HostKind::Address;
+        if !lists.any(|list: &[u8]| nexthop::elements(list).any(is_address)) {
+            return Self(found);
+        }
         let mut add = |list: &[u8]| {
             for element in nexthop::elements(list) {
-                if nexthop::host_kind(element) == HostKind::Address {
+                if is_address(element) {
                     let mut folded = Vec::new();
                     fold_into(element, &mut folded);
                     found.insert(folded);
@@ -167,6 +173,23 @@ fn check_next_hop(
                 .help("write the port, as in relay.example.com:25, or brackets if it is the name of a host"),
         );
     }
+    if kind != HostKind::Name
+        && decision
+            .setting
+            .policy
+            .as_ref()
+            .is_some_and(demands_name_of_address)
+    {
+        report(
+            warning(Code::NeverVerified)
+                .message(format!(
+                    "the TLS entry for {name} demands a certificate with its name, and an address has none"
+                ))
+                .help(
+                    "write the host name as the next hop, or add match=NAME to the entry, with a name in the certificate",
+                ),
+        );
+    }
     if kind == HostKind::Address && with_login.has(&folded) && decision.setting.policy.is_none() {
         report(
             warning(Code::UnverifiableRelay)
@@ -180,6 +203,21 @@ fn check_next_hop(
                 ),
         );
     }
+}
+
+/// Whether a policy demands a certificate, and names none that an address can have: `nexthop` and `hostname` are the
+/// address itself.
+fn demands_name_of_address(policy: &Policy) -> bool {
+    const OF_NEXT_HOP: [&[u8]; 3] = [b"nexthop", b"dot-nexthop", b"hostname"];
+    let words = policy.text.split(|c| matches!(c, b' ' | b'\t' | b','));
+    let names = words
+        .filter_map(|word| {
+            let (name, value) = word.split_at_checked(b"match=".len())?;
+            name.eq_ignore_ascii_case(b"match=").then_some(value)
+        })
+        .flat_map(|value| value.split(|c| *c == b':'));
+    let mut names = names.filter(|name| !OF_NEXT_HOP.iter().any(|own| name.eq_ignore_ascii_case(own)));
+    matches!(policy.level, Level::Verify | Level::Secure) && names.next().is_none()
 }
 
 /// Whether this is a port that providers use for implicit TLS or for STARTTLS, beside 465 and 587.

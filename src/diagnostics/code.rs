@@ -129,6 +129,8 @@ codes! {
         Warning SharedPolicy "shared-policy";
     Some("Postfix ignores addresses in certificates, so the level for an address is encrypt") =>
         Warning UnverifiableRelay "unverifiable-relay";
+    Some("Postfix ignores addresses in certificates, so no certificate matches, and all mail to the next hop is deferred") =>
+        Warning NeverVerified "never-verified";
     Some("a server in between can then remove STARTTLS, and gets the mail and the password in cleartext unless main.cf \
           forbids it") =>
         Warning WeakTlsForAll "weak-tls-for-all";
