@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::command::{Commands, ServiceName};
 use super::program::{self, Limits, RunError};
+use super::sasl_plugins;
 use crate::os::printable::printable_path;
 
 /// The limits of one run of postconf. It reads two files in 10 ms, but waits until main.cf has not changed for a whole
@@ -92,6 +93,8 @@ pub(crate) struct PostfixConfig {
     pub table_types: BTreeSet<String>,
     /// The SASL implementations that its SMTP client supports (`postconf -A`).
     pub sasl_types: BTreeSet<String>,
+    /// Whether its SMTP client finds a SASL plug-in for XOAUTH2.
+    pub has_xoauth2: bool,
     /// Names in main.cf that no program reads.
     pub unused: Vec<String>,
     /// The parameters that have a built-in default.
@@ -138,6 +141,7 @@ impl PostfixConfig {
             services: parse_services(&text(&["-F"])?, chroots_by_default(&main)),
             table_types: words(text(&["-m"])?),
             sasl_types: words(text(&["-A"])?),
+            has_xoauth2: sasl_plugins::has_xoauth2(),
             unused: parse_unused(&written.stderr),
             main,
             overrides,

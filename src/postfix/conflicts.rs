@@ -41,6 +41,11 @@ fn is_no(value: &str, _: ServiceContext<'_>) -> bool {
     value.eq_ignore_ascii_case("no")
 }
 
+/// Whether a filter of SASL mechanisms that does not name XOAUTH2 passes it.
+fn may_pass_xoauth2(filter: &str) -> bool {
+    filter.is_empty() || has_any(filter, &["static:all", "static:rest"])
+}
+
 /// All conflicts.
 pub(super) const CONFLICTS: &[Conflict] = &[
     Conflict {
@@ -126,11 +131,28 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         parameter: "smtp_sasl_mechanism_filter",
         daemon: Daemon::Smtp,
         code: Code::MechanismFilter,
-        applies: |value, _| !value.is_empty() && !has_any(value, &["plain", "login"]),
+        applies: |value, _| {
+            const LOGIN: [&str; 5] = ["plain", "login", "xoauth2", "static:all", "static:rest"];
+            !value.is_empty() && !has_any(value, &LOGIN)
+        },
         message: "this filter allows neither PLAIN nor LOGIN, and most relays offer only these",
         fix: Fix::Advice(Cow::Borrowed(
             "if your relays offer only PLAIN or LOGIN, add them to it; no command is proposed, because this weakens \
              an explicit setting",
+        )),
+    },
+    Conflict {
+        parameter: "smtp_sasl_mechanism_filter",
+        daemon: Daemon::Smtp,
+        code: Code::Xoauth2Plugin,
+        applies: |value, context| {
+            context.config.has_xoauth2 && !has_any(value, &["xoauth2", "!xoauth2"]) && may_pass_xoauth2(value)
+        },
+        message: "a SASL plug-in for XOAUTH2 is installed, and Postfix prefers it where a relay offers XOAUTH2: the login \
+                  with an ordinary password fails there",
+        fix: Fix::Advice(Cow::Borrowed(
+            "set it to `!xoauth2, static:rest`, and give the relays that use tokens a service with `xoauth2` (via= in \
+             postfix-relay-tls.cf), or remove the plug-in",
         )),
     },
     Conflict {

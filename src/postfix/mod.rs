@@ -12,6 +12,7 @@
 //! - [`issue`]: what is wrong with a value, and its fix
 //! - [`evaluate`]: evaluates one value of a required parameter
 //! - [`conflicts`]: parameters that postmapd does not need, and that defeat it or leak a password if they are set
+//! - [`sasl_plugins`]: the plug-ins of Cyrus SASL on this machine
 //! - [`service_limits`]: limits by the name of a service that do not apply to the services for relays
 //! - [`verbose`]: services that write passwords into the log
 //! - [`check`]: checks an installed Postfix as a whole, and reports each finding with the command that fixes it
@@ -31,6 +32,7 @@ mod program;
 pub(crate) mod relay_services;
 pub(crate) mod render;
 pub(crate) mod requirements;
+mod sasl_plugins;
 mod service_limits;
 pub(crate) mod stricter;
 pub(crate) mod table_list;

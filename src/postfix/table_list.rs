@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use super::addressing::{self, TableOwner};
 use super::config::Service;
-use super::issue::{Fix, Issue, ServiceContext};
+use super::issue::{Duty, Fix, Issue, ServiceContext};
 use crate::diagnostics::Code;
 use crate::lookup::map::Map;
 use crate::net::address::Address;
@@ -113,7 +113,11 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
         return vec![unreachable_socket(map, table, required, context)];
     }
     let Some(at) = owned.iter().position(|(_, owner)| is_this_map(*owner)) else {
-        return vec![missing_map(map, &owned, fix())];
+        return if map == Map::TLS {
+            missing_policies(&owned, fix(), context).into_iter().collect()
+        } else {
+            vec![missing_map(map, &owned, fix())]
+        };
     };
     let mut issues = Vec::new();
     let count_others = |part: Option<&[(&str, TableOwner)]>| {
@@ -176,6 +180,33 @@ fn set(map: Map, required: &str) -> Fix {
     }
 }
 
+fn missing_policies(owned: &[(&str, TableOwner)], fix: Fix, context: ServiceContext<'_>) -> Option<Issue> {
+    let message = match (is_verifying(context), context.duty) {
+        (true, Duty::Any) => return None,
+        (true, _) => {
+            "Postfix does not query postmapd for the TLS policies of relays: postfix-relay-tls.cf has no effect, and the \
+             server's name is not sent (SNI)"
+        }
+        (false, _) => {
+            "Postfix does not query postmapd for the TLS policies of relays: it logs in at any server in the place of a \
+             relay, whatever its certificate"
+        }
+    };
+    let fix = if owned.is_empty() {
+        fix
+    } else {
+        Fix::Advice(POLICIES_FIRST.into())
+    };
+    Some(Issue::new(Code::PoliciesMissing, message, fix))
+}
+
+/// Whether the level of the service demands a certificate that can be verified, of every server.
+fn is_verifying(context: ServiceContext<'_>) -> bool {
+    let level = context.value("smtp_tls_security_level");
+    let levels = ["dane-only", "fingerprint", "verify", "secure"];
+    levels.iter().any(|other| level.eq_ignore_ascii_case(other))
+}
+
 fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
     let any = |sought: TableOwner| owned.iter().any(|(_, owner)| *owner == sought);
     if any(TableOwner::NoSuchMap) {
@@ -190,18 +221,6 @@ fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
             Code::WrongEndpoint,
             "postmapd does not listen on this endpoint",
             fix,
-        );
-    }
-    if map == Map::TLS {
-        return Issue::new(
-            Code::PoliciesMissing,
-            "Postfix does not query postmapd for the TLS policies of relays: it logs in at any server in the place of a \
-             relay, whatever its certificate",
-            if owned.is_empty() {
-                fix
-            } else {
-                Fix::Advice(POLICIES_FIRST.into())
-            },
         );
     }
     let instead = if owned.is_empty() {

@@ -450,6 +450,40 @@ fn the_printed_services_and_commands_give_the_same_main_cf_and_master_cf() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
+fn a_sasl_plug_in_that_breaks_passwords_is_reported() {
+    let mut configuration = Configuration::right(INET);
+    let directory = fs::read_dir("/usr/lib").unwrap();
+    let directory = directory.map(|entry| entry.unwrap().path().join("sasl2"));
+    let directory = directory.into_iter().find(|path| path.is_dir());
+    let directory = directory.expect("apt-get install libsasl2-modules");
+    let plug_in = directory.join("libkdexoauth2.so.2");
+    let script = format!(
+        "mount -t tmpfs none {}; touch {}; exec \"$@\"",
+        directory.display(),
+        plug_in.display()
+    );
+    configuration.setup = configuration
+        .setup
+        .within(["unshare", "--mount", "sh", "-euc", &script, "sh"]);
+    let expected = |filter: &str| {
+        configuration.edit(&format!("-e smtp_sasl_mechanism_filter={filter}"));
+        configuration
+            .findings()
+            .into_iter()
+            .map(|finding| (finding.is_error, finding.code, finding.place))
+            .collect::<Vec<_>>()
+    };
+    let place = "main.cf: smtp_sasl_mechanism_filter".to_owned();
+    let warning = vec![(false, "xoauth2-plug-in".to_owned(), place)];
+    assert_eq!(expected(""), warning);
+    assert_eq!(expected("static:all"), warning);
+    for filter in ["!xoauth2, static:rest", "xoauth2", "plain, login"] {
+        assert_eq!(expected(filter), [], "{filter}");
+    }
+}
+
+#[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn check_does_not_wait_for_a_hanging_postconf() {
     let directory = tempfile::tempdir().unwrap();
