@@ -93,20 +93,16 @@ fn the_lines_of_each_provider_are_valid_and_give_the_answers_that_the_guide_show
     assert_eq!(examples.len(), 9);
     for example in &examples {
         let setup = example.setup();
-        let checked = setup.run("check", &["--strict"]);
-        assert_eq!(
-            (checked.code, checked.stderr.as_str()),
-            (Some(0), ""),
-            "{}: {}",
-            example.heading,
-            checked.stdout
-        );
-        assert!(
-            checked.stdout.ends_with("no errors, no warnings\n"),
-            "{}: {}",
-            example.heading,
-            checked.stdout
-        );
+        let checked = setup.run("check", &["--format", "json"]).exits(0).json();
+        let codes: Vec<&str> = checked["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| finding["code"].as_str().unwrap())
+            // It cannot know whether Postfix queries transport, as the guide says.
+            .filter(|code| *code != "implicit-tls")
+            .collect();
+        assert_eq!(codes, Vec::<&str>::new(), "{}", example.heading);
         assert_eq!(
             example.run(&setup),
             BTreeSet::from(["transport", "tls"].map(ToOwned::to_owned)),
