@@ -129,7 +129,7 @@ impl Listening {
             };
             // Replies are written in one piece; Nagle's algorithm would only delay them.
             if let Err(error) = set_tcp_nodelay(&socket, true) {
-                debug!(%error, "client disconnected before it was listening");
+                debug!(%error, "client disconnected before it was served");
                 return None;
             }
             client
