@@ -140,15 +140,16 @@ fn check_next_hop(
         "the next hop".to_owned()
     };
     let mut report = |finding: Finding| findings.push(finding.at(place.clone()));
-    if decision.setting.mode_for(&folded) == Mode::Implicit {
+    // A mode that is written shows that the map transport is known.
+    if decision.setting.mode.is_none() && Mode::of_port(&folded) == Mode::Implicit {
         report(
             warning(Code::ImplicitTls)
                 .message(format!(
                     "TLS to {name} begins with the first byte, which a next hop alone cannot express"
                 ))
                 .help(
-                    "if main.cf does not use the map transport, set it up (postmapd postconf --services), or write port 587 \
-                     (STARTTLS)",
+                    "use the map transport (postmapd postconf --services) and add the line `NEXT HOP implicit` to \
+                     postfix-relay-tls.cf, or write port 587 (STARTTLS)",
                 ),
         );
     }

@@ -61,6 +61,7 @@ pub struct History {
     credentials: Changes,
     /// Default relays, each with the last generation that had it.
     defaults: Vec<(u64, Arc<DefaultRelay>)>,
+    /// Until when an edit that was forgotten early would have been remembered.
     truncated_until: Option<Instant>,
 }
 
@@ -158,7 +159,7 @@ impl History {
         next
     }
 
-    /// Returns the history without the edits that are older than `window` at `now`.
+    /// Returns the history without the edits that were at least `window` ago at `now`.
     #[must_use]
     pub fn without_expired(&self, now: Instant, window: Duration) -> Self {
         let mut next = self.clone();
@@ -277,23 +278,27 @@ impl Changes {
         self.tables.retain(|(last, _)| *last >= oldest);
     }
 
+    /// Returns the hit in `generation` for the first of these keys that had an entry then.
+    ///
+    /// The first whole table that lasted until then answers, or the current one. An entry that lasted until then, but ended
+    /// before that table did, takes precedence.
     fn find<'a, 'k>(
         &'a self,
         current: &'a Table,
         keys: impl IntoIterator<Item = Key<'k>>,
         generation: u64,
     ) -> Hit<'a> {
-        let table = self.tables.iter().find(|(last, _)| *last >= generation);
-        let table_last = table.map_or(u64::MAX, |(last, _)| *last);
-        let table = table.map_or(current, |(_, table)| table);
+        let whole_table = self.tables.iter().find(|(last, _)| *last >= generation);
+        let last_of_table = whole_table.map_or(u64::MAX, |(last, _)| *last);
+        let table = whole_table.map_or(current, |(_, table)| table);
         for key in keys {
             let entries = self.keys.get(key.bytes());
-            let before = entries.and_then(|entries| {
-                let matches_generation =
-                    |(last, _): &&(u64, EarlierEntry)| *last >= generation && *last < table_last;
-                entries.iter().find(matches_generation)
+            let earlier = entries.and_then(|entries| {
+                let is_of_generation =
+                    |(last, _): &&(u64, EarlierEntry)| *last >= generation && *last < last_of_table;
+                entries.iter().find(is_of_generation)
             });
-            match before {
+            match earlier {
                 Some((_, EarlierEntry::Absent)) => {}
                 Some((_, EarlierEntry::NoValue)) => return Hit::NoValue,
                 Some((_, EarlierEntry::Value(value))) => return Hit::Value(value.expose()),

@@ -100,7 +100,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns the last tables that certainly belong together; those of this snapshot, unless a file is pending.
+    /// Returns the latest tables that are known to belong together: those of this snapshot or, while a file is pending, the
+    /// last ones before.
     #[must_use]
     pub fn consistent_tables(&self) -> Arc<ConsistentTables> {
         self.last_consistent.clone().unwrap_or_else(|| {

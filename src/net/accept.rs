@@ -23,8 +23,9 @@ pub(crate) struct AcceptErrors {
 }
 
 impl AcceptErrors {
-    /// Returns how long to pause; `None` if only this connection failed. Calls `log` if the error is to be logged.
-    pub(crate) fn pause(&mut self, error: &io::Error, log: impl FnOnce()) -> Option<Duration> {
+    /// Returns how long to pause before the next accept(2); `None` if only this connection failed. Calls `log` at most once in
+    /// [`LOG_INTERVAL`].
+    pub(crate) fn pause_after(&mut self, error: &io::Error, log: impl FnOnce()) -> Option<Duration> {
         if is_peer_error(error) {
             debug!(%error, "client disconnected before it was accepted");
             return None;
@@ -71,7 +72,11 @@ mod tests {
             (Errno::NOMEM, Some(SHORTAGE_PAUSE)),
             (Errno::INVAL, Some(SHORTAGE_PAUSE)),
         ] {
-            assert_eq!(errors.pause(&error.into(), || logged += 1), pause, "{error}");
+            assert_eq!(
+                errors.pause_after(&error.into(), || logged += 1),
+                pause,
+                "{error}"
+            );
         }
         assert_eq!(logged, 1);
     }

@@ -24,7 +24,8 @@ pub fn fits_in_reply(value: &[u8]) -> bool {
     "200 ".len() + encoded.len() + "\n".len() <= MAX_REPLY
 }
 
-/// Decodes the first request. `scanned` is the length of the input's prefix that is known to have no newline.
+/// Decodes the first request, and returns it with the number of bytes that it had. `None` if it is incomplete. `scanned` is
+/// the length of the prefix of the input that is known to contain no newline; the key is percent-decoded in place.
 #[inline]
 pub(super) fn decode<'i>(
     map: &'static str,
@@ -34,7 +35,7 @@ pub(super) fn decode<'i>(
     let unread = input.get(*scanned..).unwrap_or_default();
     let Some(newline) = memchr::memchr(b'\n', unread).map(|at| *scanned + at) else {
         *scanned = input.len();
-        // One byte more for the CR of a terminal.
+        // Allows one byte more for the CR that an interactive client (telnet) sends.
         return if input.len() > MAX_REQUEST + 1 {
             Err(FramingError::TooLong)
         } else {

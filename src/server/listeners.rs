@@ -19,7 +19,7 @@ use crate::protocol::{Protocol, ProtocolCodec};
 use crate::server::counters::{Counters, Reason};
 
 /// A listener with its protocol, and what identifies its clients.
-struct Served {
+struct Listening {
     listener: Listener,
     protocol: Protocol,
     access: Access,
@@ -28,7 +28,7 @@ struct Served {
 }
 
 /// The listeners of a server.
-pub(super) struct Listeners(Vec<Served>);
+pub(super) struct Listeners(Vec<Listening>);
 
 /// An accepted connection whose client is identified.
 pub(super) struct Incoming {
@@ -45,13 +45,13 @@ impl Listeners {
         token: impl Fn(usize) -> Token,
     ) -> io::Result<Self> {
         let refusals: Arc<Refusals> = Arc::default();
-        let served = listeners.into_iter().enumerate().map(|(number, listener)| {
-            let served = Served::new(listener, &refusals);
-            let socket = served.listener.as_raw_fd();
+        let listening = listeners.into_iter().enumerate().map(|(number, listener)| {
+            let listening = Listening::new(listener, &refusals);
+            let socket = listening.listener.as_raw_fd();
             registry.register(&mut SourceFd(&socket), token(number), Interest::READABLE)?;
-            Ok(served)
+            Ok(listening)
         });
-        Ok(Self(served.collect::<io::Result<_>>()?))
+        Ok(Self(listening.collect::<io::Result<_>>()?))
     }
 
     /// Closes all listeners.
@@ -66,37 +66,38 @@ impl Listeners {
 
     /// Marks a listener as ready.
     pub(super) fn set_ready(&mut self, number: usize) {
-        if let Some(served) = self.0.get_mut(number) {
-            served.is_ready = true;
+        if let Some(listening) = self.0.get_mut(number) {
+            listening.is_ready = true;
         }
     }
 
     /// Marks all listeners as ready.
     pub(super) fn set_all_ready(&mut self) {
-        for served in &mut self.0 {
-            served.is_ready = true;
+        for listening in &mut self.0 {
+            listening.is_ready = true;
         }
     }
 
     /// Whether any listener is ready.
     pub(super) fn any_ready(&self) -> bool {
-        self.0.iter().any(|served| served.is_ready)
+        self.0.iter().any(|listening| listening.is_ready)
     }
 
-    /// Accepts the next connection of this listener. `None` where there is none, or where it was closed at once.
+    /// Accepts the next connection of the listener `index`. `None` if there is none, or if its client was refused: then the
+    /// listener stays ready.
     pub(super) fn accept(
         &mut self,
-        number: usize,
+        index: usize,
         allowed: &Allowed,
         counters: &Counters,
     ) -> io::Result<Option<Incoming>> {
-        let Some(served) = self.0.get_mut(number).filter(|served| served.is_ready) else {
+        let Some(listening) = self.0.get_mut(index).filter(|listening| listening.is_ready) else {
             return Ok(None);
         };
-        match served.listener.accept() {
-            Ok(accepted) => Ok(served.recognise(accepted, allowed, counters)),
+        match listening.listener.accept() {
+            Ok(accepted) => Ok(listening.identify(accepted, allowed, counters)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                served.is_ready = false;
+                listening.is_ready = false;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -104,7 +105,7 @@ impl Listeners {
     }
 }
 
-impl Served {
+impl Listening {
     fn new((protocol, listener): (Protocol, Listener), refusals: &Arc<Refusals>) -> Self {
         let mut access = Access::new(Arc::clone(refusals));
         if let Ok(address) = local_address(&listener) {
@@ -118,7 +119,7 @@ impl Served {
         }
     }
 
-    fn recognise(&mut self, accepted: Accepted, allowed: &Allowed, counters: &Counters) -> Option<Incoming> {
+    fn identify(&mut self, accepted: Accepted, allowed: &Allowed, counters: &Counters) -> Option<Incoming> {
         let Accepted { socket, peer } = accepted;
         trace!(peer = peer.map(display), "client connected");
         let client = if let Some(peer) = peer {

@@ -200,7 +200,7 @@ impl Server {
             let Err(error) = accepted.unwrap_or(Ok(())) else {
                 continue;
             };
-            let pause = self.accept_errors.pause(&error, || {
+            let pause = self.accept_errors.pause_after(&error, || {
                 warn!(%error, "cannot accept connections; retrying");
             });
             if let Some(pause) = pause {

@@ -243,7 +243,7 @@ impl ReloadStatus {
         });
     }
 
-    /// Returns the status as of now.
+    /// Returns the current status. A file whose wait is overdue is not valid.
     #[must_use]
     pub(crate) fn report(&self) -> StatusReport {
         let state = self.lock();

@@ -75,7 +75,7 @@ async fn accept(listener: &TokioListener, view: &Arc<View>) {
         match accept_one(listener, view).await {
             Ok(connection) => connections.add(connection),
             Err(error) => {
-                let pause = errors.pause(&error, || {
+                let pause = errors.pause_after(&error, || {
                     warn!(%error, "admin listener cannot accept connections; retrying");
                 });
                 if let Some(pause) = pause {

@@ -56,7 +56,8 @@ impl Delimiters {
     }
 }
 
-/// Whether this is `owner-list` or `list-request`, which `-` does not split (Postfix's `owner_request_special`).
+/// Whether the local part has the form `owner-LIST` or `LIST-request`, which is not split even if `-` is a delimiter
+/// (`owner_request_special` in postconf(5)).
 fn is_list_address(local: &[u8]) -> bool {
     const OWNER: &[u8] = b"owner-";
     const REQUEST: &[u8] = b"-request";

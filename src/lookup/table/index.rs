@@ -121,7 +121,8 @@ impl Index {
         Ok(Ok(()))
     }
 
-    /// Removes the entry at `location`, whose folded key has this hash. Returns whether it was there.
+    /// Removes the entry at `location`, whose folded key has this hash, by backward-shift deletion. Returns whether it was
+    /// there.
     pub(super) fn remove(&mut self, hash: u64, location: Location, keys: &impl KeySource) -> bool {
         let found = self
             .slots_from(hash)
@@ -129,7 +130,7 @@ impl Index {
         let Some(mut gap) = found.filter(|slot| self.tag(*slot) != FREE) else {
             return false;
         };
-        // An entry after the gap whose probe sequence passes the gap moves into it.
+        // An entry after the gap whose probe sequence passes through the gap moves into it.
         let mut slot = gap;
         loop {
             slot = self.next(slot);

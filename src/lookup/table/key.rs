@@ -271,8 +271,8 @@ fn non_ascii_invisible(text: &[u8]) -> Option<Invisible> {
     (!text.is_ascii()).then(|| Invisible::first(text)).flatten()
 }
 
-/// Whether `local` is one quoted string as a whole (RFC 5321 section 4.1.2, and beyond: Postfix looks up control
-/// characters, too).
+/// Whether `local` consists of a single quoted string. More lenient than RFC 5321 section 4.1.2: control characters are
+/// allowed, because Postfix looks them up too.
 fn is_quoted_string(local: &[u8]) -> bool {
     let Some(inner) = local
         .strip_prefix(b"\"")

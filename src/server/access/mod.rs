@@ -38,7 +38,7 @@ pub struct Access {
     /// The number under which the kernel shows users that this user namespace does not map.
     unmapped: Option<u32>,
     /// Whether it is logged that the kernel does not answer.
-    is_logged: bool,
+    has_warned: bool,
 }
 
 impl Access {
@@ -49,7 +49,7 @@ impl Access {
             refusals,
             kernel: None,
             unmapped: user_namespace::overflow_uid(),
-            is_logged: false,
+            has_warned: false,
         }
     }
 
@@ -61,9 +61,9 @@ impl Access {
         }
         match self.ask(|kernel| kernel.finds(listener)) {
             // A kernel without the module for TCP says that there is no such socket.
-            Ok(false) => self.cannot_tell(&io::ErrorKind::Unsupported.into()),
+            Ok(false) => self.warn_unidentified(&io::ErrorKind::Unsupported.into()),
             Ok(true) => {}
-            Err(error) => self.cannot_tell(&error),
+            Err(error) => self.warn_unidentified(&error),
         }
     }
 
@@ -78,7 +78,7 @@ impl Access {
                     address: Some(address),
                 },
                 Err(error) => {
-                    self.cannot_tell(&error);
+                    self.warn_unidentified(&error);
                     Peer::Unknown {
                         address: Some(address),
                     }
@@ -127,15 +127,15 @@ impl Access {
         Ok(answer)
     }
 
-    fn cannot_tell(&mut self, error: &io::Error) {
-        if !self.is_logged {
+    fn warn_unidentified(&mut self, error: &io::Error) {
+        if !self.has_warned {
             warn!(
                 %error,
                 "cannot identify clients on loopback TCP (sock_diag, kernel module tcp_diag), so sasl is refused there; connect \
                  Postfix over a UNIX socket"
             );
         }
-        self.is_logged = true;
+        self.has_warned = true;
     }
 }
 
