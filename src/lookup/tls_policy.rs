@@ -11,12 +11,17 @@
 //! Limits: a CA file (`tafile=`) is not opened, and names in `exclude=` are not compared with those of OpenSSL. Braces
 //! around an attribute, and the attributes of plug-ins for MTA-STS (`policy_type` and the like), are not supported.
 
+mod attribute;
+mod error;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use thiserror::Error;
 
 use super::nexthop;
+use attribute::ATTRIBUTES;
+pub use error::{TlsError, TlsErrorKind};
 
 /// When TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,116 +196,6 @@ impl TlsSetting {
     }
 }
 
-/// Why a text is not a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TlsErrorKind {
-    /// Only whitespace and commas.
-    #[error("the value is empty")]
-    Empty,
-    /// `secur`
-    #[error("the word is neither a mode, nor a level, nor an attribute")]
-    Word,
-    /// `secure implicit`
-    #[error("the mode follows another word")]
-    LateMode,
-    /// `verify secure`
-    #[error("the line has two levels")]
-    SecondLevel,
-    /// `match=nexthop secure`
-    #[error("an attribute precedes the level")]
-    BeforeLevel,
-    /// `secure via=a match=b`
-    #[error("a word follows `via=`")]
-    AfterService,
-    /// `via=:`
-    #[error("`via=` does not name a service of master.cf")]
-    Service,
-    /// `secure verify_depth=3`
-    #[error("Postfix has no such attribute")]
-    UnknownAttribute,
-    /// `secure match=`
-    #[error("the attribute has no value")]
-    NoValue,
-    /// `secure ciphers=high ciphers=medium`
-    #[error("the attribute is repeated")]
-    Repeated,
-    /// `none match=a`
-    #[error("the level none has no attributes")]
-    NoAttributes,
-    /// `encrypt match=a`
-    #[error("the attribute `match` needs the level fingerprint, verify or secure")]
-    Match,
-    /// `fingerprint tafile=/a`
-    #[error("the attribute `tafile` needs the level verify or secure")]
-    TrustAnchors,
-    /// `fingerprint`
-    #[error("the level fingerprint needs the attribute `match`")]
-    FingerprintWithoutMatch,
-    /// `secure protocols=TLSv1.4`
-    #[error("the attribute `protocols` has a word that is not a protocol")]
-    Protocols,
-    /// `secure ciphers=best`
-    #[error("the attribute `ciphers` has a grade that does not exist")]
-    Ciphers,
-    /// `secure servername=a..b`
-    #[error("the attribute `servername` has no valid host name")]
-    ServerName,
-    /// `secure connection_reuse=maybe`
-    #[error("the value of the attribute is neither yes nor no")]
-    YesOrNo,
-    /// `implicit may`
-    #[error("implicit TLS needs a level that always demands TLS, and this one does not")]
-    ImplicitWithoutTls,
-}
-
-impl TlsErrorKind {
-    /// Returns how to fix it.
-    #[must_use]
-    pub fn help(self) -> &'static str {
-        match self {
-            Self::Empty | Self::Word | Self::LateMode | Self::SecondLevel | Self::AfterService => {
-                "write [implicit|starttls] [level [attribute=value]...] [via=service]; the levels are none, may, encrypt, \
-                 dane, dane-only, fingerprint, verify and secure"
-            }
-            Self::BeforeLevel => "write the level first: secure match=nexthop",
-            Self::Service => {
-                "write the first column of its line in master.cf: letters, digits, `-` and `_`, beginning with a letter \
-                 or a digit"
-            }
-            Self::UnknownAttribute => {
-                "the attributes are match, servername, protocols, ciphers, exclude, tafile, connection_reuse and \
-                 enable_rpk"
-            }
-            Self::NoValue => "write attribute=value without whitespace, or remove the attribute",
-            Self::Repeated => "write it once; only match and tafile can be repeated",
-            Self::NoAttributes => "remove the attributes, or write another level",
-            Self::Match | Self::TrustAnchors => "remove it, or write verify or secure",
-            Self::FingerprintWithoutMatch => "add match= with the digest of the server's certificate or key",
-            Self::Protocols => {
-                "write names with colons between them and no whitespace: >=TLSv1.2, or !SSLv3:!TLSv1; the names are \
-                 SSLv2, SSLv3, TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3"
-            }
-            Self::Ciphers => "write export, low, medium, high or null",
-            Self::ServerName => "write hostname, nexthop or a host name",
-            Self::YesOrNo => "write yes or no",
-            Self::ImplicitWithoutTls => {
-                "write encrypt, dane-only, fingerprint, verify or secure, or starttls if the relay does not begin with \
-                 TLS"
-            }
-        }
-    }
-}
-
-/// The error in a value, and its position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{kind}")]
-pub struct TlsError {
-    /// What is wrong.
-    pub kind: TlsErrorKind,
-    /// The position in bytes from the start of the value.
-    pub offset: usize,
-}
-
 fn error<T>(kind: TlsErrorKind, offset: usize) -> Result<T, TlsError> {
     Err(TlsError { kind, offset })
 }
@@ -442,97 +337,6 @@ impl<'a> PolicyParser<'a> {
             text: value.get(at..self.end).unwrap_or_default().into(),
         }))
     }
-}
-
-/// An attribute of a policy.
-struct Attribute {
-    name: &'static str,
-    is_repeatable: bool,
-    validate: fn(Level, &[u8]) -> Result<(), TlsErrorKind>,
-}
-
-const ATTRIBUTES: [Attribute; 8] = [
-    Attribute {
-        name: "match",
-        is_repeatable: true,
-        validate: |level, _| {
-            check(
-                level.uses_trusted_cas() || level == Level::Fingerprint,
-                TlsErrorKind::Match,
-            )
-        },
-    },
-    Attribute {
-        name: "servername",
-        is_repeatable: false,
-        validate: |_, value| check(nexthop::is_host_name(value), TlsErrorKind::ServerName),
-    },
-    Attribute {
-        name: "protocols",
-        is_repeatable: false,
-        validate: |_, value| check(are_protocols(value), TlsErrorKind::Protocols),
-    },
-    Attribute {
-        name: "ciphers",
-        is_repeatable: false,
-        validate: |_, value| check(is_cipher_grade(value), TlsErrorKind::Ciphers),
-    },
-    Attribute {
-        name: "exclude",
-        is_repeatable: false,
-        validate: |_, _| Ok(()),
-    },
-    Attribute {
-        name: "tafile",
-        is_repeatable: true,
-        validate: |level, _| check(level.uses_trusted_cas(), TlsErrorKind::TrustAnchors),
-    },
-    Attribute {
-        name: "connection_reuse",
-        is_repeatable: false,
-        validate: |_, value| check(is_yes_or_no(value), TlsErrorKind::YesOrNo),
-    },
-    Attribute {
-        name: "enable_rpk",
-        is_repeatable: false,
-        validate: |_, value| check(is_yes_or_no(value), TlsErrorKind::YesOrNo),
-    },
-];
-
-fn check(is_valid: bool, kind: TlsErrorKind) -> Result<(), TlsErrorKind> {
-    if is_valid { Ok(()) } else { Err(kind) }
-}
-
-fn is_one_of(value: &[u8], words: &[&str]) -> bool {
-    words
-        .iter()
-        .any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
-}
-
-fn is_yes_or_no(value: &[u8]) -> bool {
-    is_one_of(value, &["yes", "no"])
-}
-
-fn is_cipher_grade(value: &[u8]) -> bool {
-    is_one_of(value, &["export", "low", "medium", "high", "null"])
-}
-
-/// Whether this is a list of protocols: names that are required, or excluded by `!`, or bounds by `>=` and `<=`
-/// (`tls_proto_mask_lims` in tls/tls_misc.c). A bound can be a hexadecimal number, as in `>=0303`.
-fn are_protocols(list: &[u8]) -> bool {
-    const NAMES: [&str; 5] = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
-    let is_name = |word: &[u8]| is_one_of(word, &NAMES) || word.eq_ignore_ascii_case(b"SSLv2");
-    let is_bound = |bound: &[u8]| {
-        let hexadecimal = bound.strip_prefix(b"0x").or_else(|| bound.strip_prefix(b"0X"));
-        let digits = hexadecimal.unwrap_or(bound);
-        let is_number = (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
-        is_number || is_one_of(bound, &NAMES) || bound.eq_ignore_ascii_case(b"None")
-    };
-    let mut words = list.split(|c| *c == b':').filter(|word| !word.is_empty());
-    words.all(|word| {
-        let bound = word.strip_prefix(b">=").or_else(|| word.strip_prefix(b"<="));
-        bound.map_or_else(|| is_name(word.strip_prefix(b"!").unwrap_or(word)), is_bound)
-    })
 }
 
 /// Returns the policy of a next hop that has none in a file: the strictest that can hold for its host.
