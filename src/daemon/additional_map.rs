@@ -50,7 +50,6 @@ static TRANSPORT: MapSpec = MapSpec {
     name: "transport",
     parameter: "transport_maps",
     answers: AnswerKind::NextHop,
-    is_secret: false,
     table: &TRANSPORTS_FILE,
     search: &ExactSearch,
     misuse: Misuse {

@@ -24,8 +24,6 @@ pub struct MapSpec {
     pub parameter: &'static str,
     /// The kind of its answers.
     pub answers: AnswerKind,
-    /// Whether only allowed peers may query it ([`crate::lookup::peer`]), and its values are never printed.
-    pub is_secret: bool,
     /// The file with its entries.
     pub table: &'static TableSpec,
     /// The code that searches it.
@@ -45,6 +43,15 @@ pub enum AnswerKind {
     Transport,
     /// A TLS policy.
     TlsPolicy,
+}
+
+impl MapSpec {
+    /// Whether only allowed peers may query it ([`crate::lookup::peer`]), and its answers are never printed.
+    #[inline]
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.answers == AnswerKind::Login
+    }
 }
 
 /// The consequences of a main.cf parameter that uses other tables than its map.
@@ -102,7 +109,7 @@ impl Map {
     #[inline]
     #[must_use]
     pub fn may_be_queried_by(self, peer: Peer, allowed: &Allowed) -> bool {
-        if self.is_secret {
+        if self.is_secret() {
             allowed.may_query_secrets(peer)
         } else {
             allowed.may_connect(peer)
@@ -198,7 +205,6 @@ static RELAYHOST: MapSpec = MapSpec {
     name: "relayhost",
     parameter: "sender_dependent_relayhost_maps",
     answers: AnswerKind::NextHop,
-    is_secret: false,
     table: &RELAY_MAP,
     search: &NextHopSearch,
     misuse: Misuse {
@@ -213,7 +219,6 @@ static SASL: MapSpec = MapSpec {
     name: "sasl",
     parameter: "smtp_sasl_password_maps",
     answers: AnswerKind::Login,
-    is_secret: true,
     table: &CREDENTIALS,
     search: &LoginSearch,
     misuse: Misuse {
@@ -228,7 +233,6 @@ static TRANSPORT: MapSpec = MapSpec {
     name: "transport",
     parameter: "sender_dependent_default_transport_maps",
     answers: AnswerKind::Transport,
-    is_secret: false,
     table: &RELAY_MAP,
     search: &TransportSearch,
     misuse: Misuse {
@@ -243,7 +247,6 @@ static TLS: MapSpec = MapSpec {
     name: "tls",
     parameter: "smtp_tls_policy_maps",
     answers: AnswerKind::TlsPolicy,
-    is_secret: false,
     table: &RELAY_TLS,
     search: &TlsPolicySearch,
     misuse: Misuse {

@@ -65,7 +65,7 @@ impl<S: Stream, C: Codec> Channel<S, C> {
                             let answer = self.exchange.answer(snapshot, map, key, keys, scratch);
                             debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                             batch.answered(number, &answer);
-                            is_secret = map.is_secret && matches!(answer, Answer::Found(_));
+                            is_secret = map.is_secret() && matches!(answer, Answer::Found(_));
                             Reply::Answer(answer)
                         }
                         Some((number, _)) => {
