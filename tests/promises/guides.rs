@@ -19,6 +19,7 @@ mod mail_host;
 mod page;
 mod providers;
 mod replace_hash;
+mod verify_relays;
 mod what_happens;
 
 use std::thread;
@@ -66,6 +67,15 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (
         "ansible-playbook -i mail.example.com, --ask-become-pass playbook.yml",
         "tests/promises/contrib/ansible.rs",
+    ),
+    // With relays of its own, and their names.
+    (
+        "posttls-finger -c -l secure -s relay1.org -F /etc/ssl/certs/ca-certificates.crt '[relay1.org]:587'",
+        "tests/promises/guides/verify_relays.rs",
+    ),
+    (
+        "posttls-finger -c -w -l secure -s relay1.org -F /etc/ssl/certs/ca-certificates.crt '[relay1.org]:465'",
+        "tests/promises/guides/verify_relays.rs",
     ),
     ("contrib/package/deb", "tests/promises/packages.rs"),
     (
