@@ -15,7 +15,7 @@ use crate::harness::daemon::{RELAY_TLS, Setup, finish};
 use crate::harness::smtp_server::Setup as Relay;
 use crate::harness::starttls::{Offer, TlsProxy};
 
-const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// A row of the table: what the output has, and the entry, without its key and explanation.
 fn rows() -> Vec<(String, String)> {
