@@ -18,6 +18,7 @@ use crate::lookup::map::{Map, Maps};
 use crate::postfix::addressing::{Addressing, Unaddressable};
 use crate::postfix::command::Commands;
 use crate::postfix::config::PostfixConfig;
+use crate::postfix::relay_domains::RelayDomainsService;
 use crate::postfix::relay_services::{self, RelayServices};
 use crate::postfix::requirements::Route;
 use crate::postfix::{check, render, requirements, stricter};
@@ -44,7 +45,8 @@ default, from smtp_sasl_security_options: it is removed, because with it Postfix
 Implicit TLS (port 465) is a property of a service of master.cf. --services prints the form for it: the map transport \
 names a service and the next hop of each sender, smtp_sasl_auth_enable is off in main.cf, and two services log in, one for \
 each kind of TLS, under the names in [transport] of postmapd.toml. If the name for STARTTLS is smtp, the service for \
-implicit TLS is the only new one, and smtp logs in. Without --services, a comment says if a relay needs it. With \
+implicit TLS is the only new one, smtp logs in, and the service relay does not: it delivers mail to relay_domains to their \
+own servers, without the map transport. Without --services, a comment says if a relay needs it. With \
 --docker-mailserver, --services prints lines of user-patches.sh, whichever FILE is given, because postfix-master.cf \
 cannot add a service.
 
@@ -289,10 +291,12 @@ impl Postconf {
         if services.is_separate {
             requirements = relay_services::of_direct_mail(requirements);
         }
+        let relay_domains = RelayDomainsService::new(config, services);
+        let relay_domains = relay_domains.as_ref();
         if self.commands {
-            render::services_shell(&requirements, services, addressing, commands)
+            render::services_shell(&requirements, services, relay_domains, addressing, commands)
         } else {
-            render::services(&requirements, services, addressing)
+            render::services(&requirements, services, relay_domains, addressing)
         }
     }
 

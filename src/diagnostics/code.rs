@@ -263,6 +263,7 @@ codes! {
         Error NoRelayService "no-relay-service",
         Error NoWrappermode "no-wrappermode",
         Error RelayLevelLow "relay-level-low" leaks Own,
+        Error LoginForRelayDomains "login-for-relay-domains" leaks Own,
         Warning NoServices "no-services",
         Warning LimitsByName "limits-by-name",
         Warning Xoauth2Plugin "xoauth2-plug-in";

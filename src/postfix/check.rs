@@ -91,6 +91,9 @@ pub(crate) fn check(
             Duty::Any,
         );
         main_route.extend(checker.check_transports(service, route));
+        if uses_services {
+            checker.check_relay_domains(service, relay_services);
+        }
     }
     let by_sender = rewriters
         .iter()
@@ -314,8 +317,8 @@ impl<'a> Checker<'a> {
             let advice = "set it to a transport without a next hop, for example smtp:".to_owned();
             let (place, command) = self.place_and_help(parameter, context, &Fix::Unset, false);
             match parameter {
-                // It delivers only mail that has no relay.
-                "default_transport" if route == Route::Services => {}
+                // They deliver only mail that has no relay.
+                _ if route == Route::Services => {}
                 "default_transport" if !is_client => self.add(
                     place,
                     Code::DefaultTransport,

@@ -78,6 +78,8 @@ pub(crate) struct Service {
     pub chrooted: bool,
     /// The file name of its program, without directory and arguments.
     pub program: String,
+    /// The columns of master.cf between the service type and the command.
+    pub columns: Vec<String>,
     /// The program with its arguments, as in master.cf.
     pub command: String,
 }
@@ -183,6 +185,13 @@ impl PostfixConfig {
         self.built_in.contains(parameter)
     }
 
+    /// Returns the parameters that master.cf overrides for this service, and their values as written.
+    pub(crate) fn options(&self, service: &ServiceName) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.overrides.get(service).into_iter();
+        let options = values.flat_map(|values| &values.written);
+        options.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether master.cf overrides the parameter for this service.
     pub(crate) fn is_overridden(&self, service: &ServiceName, parameter: &str) -> bool {
         let values = self.overrides.get(service);
@@ -267,12 +276,16 @@ fn parse_services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
                 id,
                 chrooted: chrooted_by_default,
                 program: String::new(),
+                columns: Vec::new(),
                 command: String::new(),
             });
         }
         let Some(service) = services.last_mut() else {
             continue;
         };
+        if !["service", "type", "command"].contains(&column.as_str()) {
+            service.columns.push(value.clone());
+        }
         match (column.as_str(), value.as_str()) {
             ("chroot", "y") => service.chrooted = true,
             ("chroot", "n") => service.chrooted = false,

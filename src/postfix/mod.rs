@@ -6,6 +6,7 @@
 //! - [`addressing`]: how main.cf names the server, and whether a table in main.cf belongs to it
 //! - [`requirements`]: the parameters that Postfix needs: the single list that all output and checks derive from
 //! - [`stricter`]: keeps values of main.cf that are stricter than the recommended ones
+//! - [`relay_domains`]: the service that delivers mail to `relay_domains`, and must not log in
 //! - [`relay_services`]: the services of master.cf that deliver to relays
 //! - [`render`]: the requirements as text to paste
 //! - [`table_list`]: evaluates the tables of a parameter against the required one
@@ -29,6 +30,7 @@ mod evaluate;
 pub(crate) mod import;
 mod issue;
 mod program;
+pub(crate) mod relay_domains;
 pub(crate) mod relay_services;
 pub(crate) mod render;
 pub(crate) mod requirements;

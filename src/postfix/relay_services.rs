@@ -67,6 +67,11 @@ impl RelayServices {
         self.all.iter()
     }
 
+    /// Whether a service of this name is among them.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.iter().any(|service| service.name == name)
+    }
+
     /// Returns the services that master.cf needs beside those of every Postfix.
     pub(crate) fn to_add(&self) -> impl Iterator<Item = &RelayService> {
         self.iter().filter(|service| service.name != DIRECT)

@@ -5,6 +5,7 @@
 
 use super::addressing::{Addressing, Unaddressable};
 use super::command::{Commands, ServiceName, assignment, service_assignment};
+use super::relay_domains::{self, RelayDomainsService};
 use super::relay_services::RelayServices;
 use super::requirements::{Daemon, Expectation, Requirement};
 
@@ -94,6 +95,7 @@ pub(crate) fn docker_mailserver_master(
 pub(crate) fn services(
     requirements: &[Requirement],
     services: &RelayServices,
+    relay_domains: Option<&RelayDomainsService>,
     addressing: &Addressing,
 ) -> Result<String, Unaddressable> {
     let mut text = main_cf(requirements, addressing, &[]);
@@ -102,6 +104,22 @@ pub(crate) fn services(
         let entry = service.entry(&service.options(addressing)?, "\n  ");
         text.extend(["# ", &service.rationale(), "\n", &entry, "\n"]);
     }
+    if let Some(service) = relay_domains {
+        let name = &service.id.name;
+        let why = relay_domains::RATIONALE;
+        let lines = match &service.entry {
+            Some(entry) => {
+                format!(
+                    "# The service {name} without its login, in place of the present entry. {why}\n{entry}\n"
+                )
+            }
+            None => format!(
+                "# Add -o {}=no to the entry of {name}. {why}\n",
+                relay_domains::LOGIN
+            ),
+        };
+        text.push_str(&lines);
+    }
     Ok(text)
 }
 
@@ -109,6 +127,7 @@ pub(crate) fn services(
 pub(crate) fn services_shell(
     requirements: &[Requirement],
     services: &RelayServices,
+    relay_domains: Option<&RelayDomainsService>,
     addressing: &Addressing,
     commands: &Commands,
 ) -> Result<String, Unaddressable> {
@@ -119,6 +138,7 @@ pub(crate) fn services_shell(
         let command = service.command(addressing, commands)?;
         text.extend(["# ", &service.rationale(), "\n", &command, "\n"]);
     }
+    text += &without_login(relay_domains, commands);
     text += &body(requirements, |requirement| {
         commands.set(requirement.parameter, &requirement.value)
     });
@@ -178,12 +198,25 @@ pub(crate) fn docker_mailserver_services(
         for requirement in of(Daemon::Smtp) {
             text += &set("smtp", requirement.parameter, &requirement.value);
         }
+        text += &without_login(RelayDomainsService::new(None, services).as_ref(), &commands);
     }
     for requirement in of(Daemon::TrivialRewrite) {
         text.extend(["# ", &requirement.rationale, "\n"]);
         text += &set("rewrite", requirement.parameter, &requirement.value);
     }
     Ok(text)
+}
+
+/// Returns a command that switches the login of the service for `relay_domains` off, below its rationale.
+fn without_login(relay_domains: Option<&RelayDomainsService>, commands: &Commands) -> String {
+    relay_domains.map_or_else(String::new, |service| {
+        format!(
+            "# The service {} without its login. {}\n{}\n",
+            service.id.name,
+            relay_domains::RATIONALE,
+            service.command(commands)
+        )
+    })
 }
 
 /// Returns a heading, and each requirement as `write` formats it, below its rationale.

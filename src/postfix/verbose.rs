@@ -48,6 +48,7 @@ mod tests {
                     service_type: "unix".to_owned(),
                 },
                 chrooted: false,
+                columns: Vec::new(),
                 program: "smtp".to_owned(),
                 command: command.to_owned(),
             })

@@ -335,8 +335,8 @@ with! {
     }
 }
 
-/// The control: a service that authenticates shows the sender's login to every server, also to that of a domain in
-/// `relay_domains`.
+/// A service that authenticates shows the sender's login to every server, also to that of a domain in `relay_domains`.
+/// `postconf --check` reports it, and its commands end it.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn with_one_service_mail_to_relay_domains_needs_a_service_that_does_not_authenticate() {
@@ -349,11 +349,21 @@ fn with_one_service_mail_to_relay_domains_needs_a_service_that_does_not_authenti
             ..Options::new(release, Form::OneService, &RELAYS[..1])
         };
         let site = Site::start(&options, &files);
-        let recipients = [format!("to@{INNER_DOMAIN}")];
-        site.postfix.send(&sender.address(), &recipients[0]).unwrap();
-        assert_eq!(
-            site.outcomes(&recipients),
-            [format!("mx.inner.test as {}", sender.login())]
-        );
+        let send = |user: &str| {
+            let recipients = [format!("{user}@{INNER_DOMAIN}")];
+            site.postfix.send(&sender.address(), &recipients[0]).unwrap();
+            site.outcomes(&recipients)
+        };
+        let leak = [format!("mx.inner.test as {}", sender.login())];
+        assert_eq!(send("first"), leak);
+        // First the service, then its login.
+        for parameter in ["relay_transport", "smtp_sasl_auth_enable"] {
+            let commands = site.commands_for(release, "login-for-relay-domains");
+            assert_eq!(commands.len(), 1, "{commands:?}");
+            assert!(commands[0].contains(parameter), "{commands:?}");
+            site.reconfigure(release, &commands[0]);
+        }
+        assert_eq!(send("second"), ["mx.inner.test"]);
+        assert_eq!(site.commands_for(release, "login-for-relay-domains"), [""; 0]);
     }
 }

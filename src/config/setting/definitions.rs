@@ -221,7 +221,7 @@ pub static ALL: &[&Setting] = &[
         value: "SERVICE",
         default: SettingDefault::Value("relay-starttls"),
         about: "The service of master.cf that delivers to relays with STARTTLS, for the map transport; smtp delivers them with \
-                the service of direct mail",
+                the service of direct mail, and the service relay must then not log in",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Text(value::starttls_service),
         ..OF_FILE

@@ -5,10 +5,12 @@ use crate::diagnostics::{Code, Finding, Place, Severity};
 use crate::lookup::map::Map;
 use crate::postfix::addressing::Unaddressable;
 use crate::postfix::config::Service;
-use crate::postfix::issue::Duty;
+use crate::postfix::issue::{Duty, Fix};
+use crate::postfix::relay_domains;
 use crate::postfix::relay_services::{self, RelayServices};
 use crate::postfix::requirements::{Daemon, Requirement};
 use crate::postfix::service_limits;
+use crate::postfix::table_list;
 
 impl Checker<'_> {
     /// Checks the services that deliver to relays. `direct`: those that deliver other mail.
@@ -54,6 +56,59 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Reports a service that delivers mail to `relay_domains` without the map `transport`, and logs in.
+    pub(super) fn check_relay_domains(&mut self, rewriter: &Service, relay_services: &RelayServices) {
+        const TRANSPORT: &str = "relay_transport";
+        let config = self.config;
+        let value = |parameter| config.value(&rewriter.id, parameter);
+        // With the map relayhost, the mail goes to the sender's relay.
+        if value("relay_domains").is_empty() || !value(Map::RELAYHOST.parameter).is_empty() {
+            return;
+        }
+        let name = relay_domains::name_of(value(TRANSPORT));
+        let Some(service) = relay_domains::client(config, name).filter(|service| self.offers_logins(service))
+        else {
+            return;
+        };
+        let (place, help) = if relay_services.has(name) {
+            let can_deliver = !relay_services.has(relay_domains::DEFAULT)
+                && relay_domains::client(config, relay_domains::DEFAULT).is_some();
+            let fix = if can_deliver {
+                Fix::Value(relay_domains::DEFAULT.into())
+            } else {
+                Fix::Advice(
+                    "set it to an SMTP client in master.cf with -o smtp_sasl_auth_enable=no that is not a service for \
+                     relays"
+                        .into(),
+                )
+            };
+            self.place_and_help(TRANSPORT, self.context(rewriter, Duty::Any), &fix, false)
+        } else {
+            (
+                Place::parameter(Some(service.id.to_string()), relay_domains::LOGIN),
+                config
+                    .commands
+                    .set_for_service(&service.id, relay_domains::LOGIN, "no"),
+            )
+        };
+        self.add(
+            place,
+            Code::LoginForRelayDomains,
+            "mail to relay_domains goes to the servers of these domains by a service that logs in, and Postfix offers them \
+             the sender's password",
+            help,
+        );
+    }
+
+    /// Whether this SMTP client offers the login of a sender to each server.
+    fn offers_logins(&self, service: &Service) -> bool {
+        let context = self.context(service, Duty::Any);
+        let is_yes = |parameter| context.value(parameter).eq_ignore_ascii_case("yes");
+        is_yes(relay_domains::LOGIN)
+            && is_yes("smtp_sender_dependent_authentication")
+            && table_list::queries(context, Map::SASL, context.value(Map::SASL.parameter))
     }
 
     /// Reports relays with implicit TLS, if no service for them can be in use.

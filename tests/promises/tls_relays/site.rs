@@ -7,6 +7,7 @@ use crate::harness::postfix::{self, DEADLINE, Postfix, Queued, Release};
 use crate::harness::smtp_server::{Journal, Mail};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -242,6 +243,30 @@ impl Site {
             || self.lookup("tls", next_hop),
             |answer| answer.as_deref() == Some(policy),
         );
+    }
+
+    /// What `postconf --check` proposes for findings of this kind.
+    pub(super) fn commands_for(&self, release: Release, code: &str) -> Vec<String> {
+        let directory = self.postfix.config_directory().display().to_string();
+        let line = format!(
+            "postconf --check --format json --listen {} -c {directory}",
+            self.endpoint
+        );
+        let checked = self.daemon.setup().env("PATH", release.path()).run_line(&line);
+        let report = checked.json();
+        let findings = report["findings"].as_array().unwrap().iter();
+        let findings = findings.filter(|finding| finding["code"] == code);
+        findings
+            .map(|finding| finding["help"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Runs a command that changes the configuration, and has Postfix read it.
+    pub(super) fn reconfigure(&self, release: Release, command: &str) {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", command]).env("PATH", release.path());
+        assert!(shell.status().unwrap().success(), "{command}");
+        self.postfix.reload().unwrap();
     }
 
     /// The number of connections with TLS to this relay so far.
