@@ -166,7 +166,7 @@ const SEE_ALSO: &str = r".SH SEE ALSO
 .PP
 Guides, in contrib/guides of the source (of the Debian package, in /usr/share/doc/postmapd/examples/guides):
 replace\-hash\-on\-a\-host.md, with\-docker\-mailserver.md, in\-kubernetes.md, relays\-of\-providers.md (the lines for eight
-providers), and what\-happens\-when.md, which lists each fault with
+providers), services\-of\-their\-own.md (a source address, a client certificate or OAuth 2 for one relay), and what\-happens\-when.md, which lists each fault with
 what Postfix logs, what a sender sees, and what to do.
 ";
 

@@ -16,6 +16,7 @@ mod docker_mailserver;
 mod kubernetes;
 mod links;
 mod mail_host;
+mod own_services;
 mod page;
 mod providers;
 mod replace_hash;

@@ -14,7 +14,7 @@ use super::{ELSEWHERE, is_elsewhere};
 use crate::harness::daemon::finish;
 
 /// The documents whose commands are run from the first to the last, and the test of each.
-const FOLLOWED: [(&str, &str); 6] = [
+const FOLLOWED: [(&str, &str); 7] = [
     ("README.md", "readme.rs"),
     (
         "contrib/guides/replace-hash-on-a-host.md",
@@ -27,6 +27,10 @@ const FOLLOWED: [(&str, &str); 6] = [
     ),
     ("contrib/guides/in-kubernetes.md", "guides/kubernetes.rs"),
     ("contrib/guides/relays-of-providers.md", "guides/providers.rs"),
+    (
+        "contrib/guides/services-of-their-own.md",
+        "guides/own_services.rs",
+    ),
 ];
 
 /// The documents for users. Those of benches and fuzz are for developers.

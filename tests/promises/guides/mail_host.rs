@@ -19,7 +19,35 @@ use crate::harness::certificates::Authority;
 use crate::harness::daemon::{Finished, finish};
 use crate::harness::identities::Networks;
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
-use crate::harness::starttls::{Offer, TlsProxy};
+use crate::harness::starttls::{Identity, Offer, TlsProxy};
+
+/// Installs postmapd with a table for the two relays, the text of which stays in /srv/right, and makes Postfix query it.
+pub(super) const INSTALL: &str = "\
+install -m 0755 target/release/postmapd /usr/bin/postmapd
+install -m 0644 contrib/systemd/postmapd.service contrib/systemd/postmapd.socket /usr/lib/systemd/system/
+install -m 0644 contrib/systemd/sysusers.d/postmapd.conf /usr/lib/sysusers.d/
+install -m 0644 contrib/systemd/tmpfiles.d/postmapd.conf /usr/lib/tmpfiles.d/
+systemd-sysusers postmapd.conf
+systemd-tmpfiles --create postmapd.conf
+systemctl daemon-reload
+mkdir /srv/right
+cat > /srv/right/postfix-relaymap.cf <<'END'
+@domain1.com  [relay1.org]:587
+@domain2.com  [relay2.org]:587
+END
+cat > /srv/right/postfix-sasl-password.cf <<'END'
+@domain1.com  relay_user_1:password_1
+@domain2.com  relay_user_2:password_2
+END
+cat > /srv/right/postmapd.toml <<'END'
+listen = [\"socketmap:unix:/var/spool/postfix/postmapd/socketmap\"]
+admin = \"unix:/var/spool/postfix/postmapd/admin\"
+END
+cp /srv/right/* /etc/postmapd/
+chmod 640 /etc/postmapd/*; chgrp postmapd /etc/postmapd/*
+postmapd postconf --commands | sh
+cp /etc/postfix/main.cf /srv/main.cf
+";
 
 /// Runs `act` in its own network namespace.
 pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
@@ -200,6 +228,24 @@ impl SmtpServers {
     pub(super) fn start_self_signed(&self) -> TlsProxy {
         let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers[0].port()));
         TlsProxy::start_at(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 4), 587), behind)
+    }
+
+    /// Starts another relay at port 587 of this loopback address, behind which `server` accepts mail.
+    pub(super) fn start_relay(
+        &self,
+        name: &str,
+        last: u8,
+        server: &SmtpServer,
+        client_authority: Option<&Authority>,
+    ) -> TlsProxy {
+        let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 587);
+        let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        let identity = Identity {
+            shown: self.authority.certificate(name),
+            by_name: None,
+            client_authority: client_authority.map(Authority::file),
+        };
+        TlsProxy::start_with(address, behind, Offer::Starttls, identity)
     }
 
     /// Where each mail arrived, and with which login, in order.

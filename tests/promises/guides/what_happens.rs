@@ -7,40 +7,12 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::mail_host::{MailHost, SmtpServers, within};
+use super::mail_host::{INSTALL, MailHost, SmtpServers, within};
 use super::page::{Page, Piece, Quotation, is_like};
 use super::{DEADLINE, run_as_shown};
 use crate::harness::postfix::SmtpClient;
 use crate::harness::smtp_server::{self, Auth, SmtpServer};
 use crate::harness::starttls::TlsProxy;
-
-/// The initial state of all sections, besides a Postfix that queries postmapd.
-const INSTALL: &str = "\
-install -m 0755 target/release/postmapd /usr/bin/postmapd
-install -m 0644 contrib/systemd/postmapd.service contrib/systemd/postmapd.socket /usr/lib/systemd/system/
-install -m 0644 contrib/systemd/sysusers.d/postmapd.conf /usr/lib/sysusers.d/
-install -m 0644 contrib/systemd/tmpfiles.d/postmapd.conf /usr/lib/tmpfiles.d/
-systemd-sysusers postmapd.conf
-systemd-tmpfiles --create postmapd.conf
-systemctl daemon-reload
-mkdir /srv/right
-cat > /srv/right/postfix-relaymap.cf <<'END'
-@domain1.com  [relay1.org]:587
-@domain2.com  [relay2.org]:587
-END
-cat > /srv/right/postfix-sasl-password.cf <<'END'
-@domain1.com  relay_user_1:password_1
-@domain2.com  relay_user_2:password_2
-END
-cat > /srv/right/postmapd.toml <<'END'
-listen = [\"socketmap:unix:/var/spool/postfix/postmapd/socketmap\"]
-admin = \"unix:/var/spool/postfix/postmapd/admin\"
-END
-cp /srv/right/* /etc/postmapd/
-chmod 640 /etc/postmapd/*; chgrp postmapd /etc/postmapd/*
-postmapd postconf --commands | sh
-cp /etc/postfix/main.cf /srv/main.cf
-";
 
 /// Restores the initial state, without `postfix reload` where possible, which takes two seconds. `postqueue -f` makes
 /// qmgr(8) forget which relays it considers down.

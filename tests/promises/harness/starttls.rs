@@ -8,9 +8,9 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -41,11 +41,25 @@ pub(crate) struct Identity {
     pub(crate) shown: Certificate,
     /// Shown instead to a client that sends this name (SNI).
     pub(crate) by_name: Option<(String, Certificate)>,
+    /// The certificate of a CA, of which each client must show a certificate.
+    pub(crate) client_authority: Option<PathBuf>,
+}
+
+/// A client that has greeted before TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Greeted {
+    pub(crate) from: IpAddr,
+    /// The argument of EHLO.
+    pub(crate) name: String,
 }
 
 impl From<Certificate> for Identity {
     fn from(shown: Certificate) -> Self {
-        Self { shown, by_name: None }
+        Self {
+            shown,
+            by_name: None,
+            client_authority: None,
+        }
     }
 }
 
@@ -64,6 +78,7 @@ struct Shared {
     connections: AtomicUsize,
     stopping: AtomicBool,
     in_clear_text: Mutex<Vec<String>>,
+    greeted: Mutex<Vec<Greeted>>,
     children: Mutex<Vec<Child>>,
 }
 
@@ -114,6 +129,7 @@ impl TlsProxy {
             connections: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             in_clear_text: Mutex::default(),
+            greeted: Mutex::default(),
             children: Mutex::default(),
         });
         let acceptor = thread::spawn({
@@ -149,6 +165,11 @@ impl TlsProxy {
     /// Every AUTH command received without TLS.
     pub(crate) fn auth_in_clear_text(&self) -> Vec<String> {
         self.shared.in_clear_text.lock().unwrap().clone()
+    }
+
+    /// Every EHLO command received without TLS.
+    pub(crate) fn greeted(&self) -> Vec<Greeted> {
+        self.shared.greeted.lock().unwrap().clone()
     }
 }
 
@@ -187,7 +208,12 @@ fn connection(shared: &Shared, stream: TcpStream) -> io::Result<()> {
                 writer.write_all(b"454 4.7.0 TLS not available due to temporary reason\r\n")?;
             }
             "STARTTLS" => return encrypted(shared, stream),
-            command if command.starts_with("EHLO ") => writer.write_all(extensions)?,
+            command if command.starts_with("EHLO ") => {
+                let name = line.trim_end()["EHLO ".len()..].to_owned();
+                let from = stream.peer_addr()?.ip();
+                shared.greeted.lock().unwrap().push(Greeted { from, name });
+                writer.write_all(extensions)?;
+            }
             "QUIT" => return writer.write_all(b"221 2.0.0 Bye\r\n"),
             command => {
                 if command.starts_with("AUTH") {
@@ -245,6 +271,10 @@ fn s_server(identity: &Identity, path: &Path) -> io::Result<Child> {
     if let Some((name, Certificate { chain, key })) = &identity.by_name {
         command.args(["-servername", name]);
         command.arg("-cert2").arg(chain).arg("-key2").arg(key);
+    }
+    if let Some(authority) = &identity.client_authority {
+        command.args(["-Verify", "1", "-verify_return_error", "-CAfile"]);
+        command.arg(authority);
     }
     command
         .stdin(Stdio::piped())

@@ -134,6 +134,7 @@ fn identity(relay: &Relay, [known, other]: &[Authority; 2]) -> Option<Identity> 
         Shows::OwnByName => Identity {
             shown: known.certificate(OTHER_NAME),
             by_name: Some((host.to_owned(), known.certificate(host))),
+            client_authority: None,
         },
         Shows::NoTls => return None,
     })
