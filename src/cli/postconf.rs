@@ -293,10 +293,11 @@ impl Postconf {
         }
         let relay_domains = RelayDomainsService::new(config, services);
         let relay_domains = relay_domains.as_ref();
+        let to_add: Vec<_> = services.to_add(config).collect();
         if self.commands {
-            render::services_shell(&requirements, services, relay_domains, addressing, commands)
+            render::services_shell(&requirements, &to_add, relay_domains, addressing, commands)
         } else {
-            render::services(&requirements, services, relay_domains, addressing)
+            render::services(&requirements, &to_add, relay_domains, addressing)
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::addressing::{Addressing, Unaddressable};
 use super::command::{Commands, ServiceName};
+use super::config::PostfixConfig;
 use super::issue::Duty;
 use super::requirements::{self, Expectation, Requirement};
 use crate::lookup::map::Map;
@@ -26,6 +27,8 @@ pub(crate) struct RelayService {
     pub is_implicit: bool,
     /// Whether a relay of the directory needs it now.
     pub is_used: bool,
+    /// Whether only entries of the TLS file name it (`via=`), so that the administrator may have given it more options.
+    is_own: bool,
 }
 
 /// The services that the settings and the directory name.
@@ -54,6 +57,7 @@ impl RelayServices {
             name: name.to_owned(),
             is_implicit,
             is_used: used.contains(&(name, is_implicit)),
+            is_own: !named.iter().any(|(named, _)| *named == name),
         };
         Self {
             all: named.into_iter().chain(others).map(service).collect(),
@@ -72,9 +76,15 @@ impl RelayServices {
         self.iter().any(|service| service.name == name)
     }
 
-    /// Returns the services that master.cf needs beside those of every Postfix.
-    pub(crate) fn to_add(&self) -> impl Iterator<Item = &RelayService> {
-        self.iter().filter(|service| service.name != DIRECT)
+    /// Returns the services that master.cf needs beside those of every Postfix. One with `via=` that it has is not among
+    /// them: its other options would be lost.
+    pub(crate) fn to_add(&self, config: Option<&PostfixConfig>) -> impl Iterator<Item = &RelayService> {
+        let exists = move |service: &RelayService| {
+            let mut present = config.into_iter().flat_map(|config| &config.services);
+            present.any(|present| present.id == service.id())
+        };
+        self.iter()
+            .filter(move |service| service.name != DIRECT && !(service.is_own && exists(service)))
     }
 }
 

@@ -6,7 +6,7 @@
 use super::addressing::{Addressing, Unaddressable};
 use super::command::{Commands, ServiceName, assignment, service_assignment};
 use super::relay_domains::{self, RelayDomainsService};
-use super::relay_services::RelayServices;
+use super::relay_services::{RelayService, RelayServices};
 use super::requirements::{Daemon, Expectation, Requirement};
 
 /// Returns lines of main.cf, each below its rationale.
@@ -94,13 +94,13 @@ pub(crate) fn docker_mailserver_master(
 /// Returns main.cf for the services, and then the services for master.cf.
 pub(crate) fn services(
     requirements: &[Requirement],
-    services: &RelayServices,
+    services: &[&RelayService],
     relay_domains: Option<&RelayDomainsService>,
     addressing: &Addressing,
 ) -> Result<String, Unaddressable> {
     let mut text = main_cf(requirements, addressing, &[]);
     text += "\n# For master.cf. After editing both files, run: postfix reload\n\n";
-    for service in services.to_add() {
+    for service in services {
         let entry = service.entry(&service.options(addressing)?, "\n  ");
         text.extend(["# ", &service.rationale(), "\n", &entry, "\n"]);
     }
@@ -126,7 +126,7 @@ pub(crate) fn services(
 /// Returns commands that set the same in main.cf and master.cf.
 pub(crate) fn services_shell(
     requirements: &[Requirement],
-    services: &RelayServices,
+    services: &[&RelayService],
     relay_domains: Option<&RelayDomainsService>,
     addressing: &Addressing,
     commands: &Commands,
@@ -134,7 +134,7 @@ pub(crate) fn services_shell(
     // First the services: main.cf must not name one that does not exist.
     let about = format!("postmapd listens on {addressing}. After these commands, run: postfix reload");
     let mut text = heading(&[&about], addressing);
-    for service in services.to_add() {
+    for service in services {
         let command = service.command(addressing, commands)?;
         text.extend(["# ", &service.rationale(), "\n", &command, "\n"]);
     }
@@ -174,7 +174,7 @@ pub(crate) fn docker_mailserver_services(
         ],
         addressing,
     );
-    for service in services.to_add() {
+    for service in services.to_add(None) {
         let mut options = service.options(addressing)?;
         for requirement in of(Daemon::Smtp).filter(|requirement| requirement.expectation != Expectation::Tls)
         {

@@ -72,16 +72,18 @@ fn expect_quoted_without_address(host: &MailHost, quotation: &Quotation) {
     host.output("ip address add 192.0.2.11/32 dev lo; postsuper -d ALL");
 }
 
-/// The lines that `postconf --services` prints for a service are in master.cf, with options more.
+/// The service has the options that `postconf --services` prints for `relay-starttls`, and this many more. It is not
+/// printed itself, which would replace it.
 #[track_caller]
 fn expect_service_as_printed(host: &MailHost, service: &str, more: usize) {
     let options = |line: &str| -> Vec<String> { line.split(" -o ").map(ToOwned::to_owned).collect() };
     let printed = host.output("postmapd postconf --services --commands");
-    let begin = format!("postconf -Me '{service}/unix={service} unix - - - - - smtp -o ");
+    assert!(!printed.contains(service), "{service} is printed: {printed}");
+    let begin = "postconf -Me 'relay-starttls/unix=relay-starttls unix - - - - - smtp -o ";
+    let printed = printed.lines().find_map(|line| line.strip_prefix(begin));
     let printed = printed
-        .lines()
-        .find_map(|line| line.strip_prefix(&begin))
-        .unwrap_or_else(|| panic!("{service} is not printed: {printed}"));
+        .expect("relay-starttls")
+        .replace("relay-starttls", service);
     let printed = options(printed.trim_end_matches('\''));
     let current = host.output(&format!("postconf -M {service}/unix | tr -s '\\n ' ' '"));
     let current = options(current.trim_end());
