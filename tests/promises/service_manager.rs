@@ -562,10 +562,10 @@ fn on_a_journal_stream_log_lines_have_priorities_by_default() {
     let daemon = Daemon::start(setup().within(with_journal_stream(STANDARD_ERROR)));
     let log = daemon.log();
     assert!(log.lines().all(|line| line.starts_with("<6>")), "{log}");
-    let broken = setup().relaymap("@one.test [relay\n");
+    let broken = setup().relaymap("@one.test [relay\n@two.test [relay]\n@two.test [relay]\n");
     let daemon = Daemon::start(broken.within(with_journal_stream(STANDARD_ERROR)));
     daemon.wait_for_log(|line| line.starts_with("<3>") && line.contains("postfix-relaymap.cf:1:"));
-    daemon.wait_for_log(|line| line.starts_with("<4>"));
+    daemon.wait_for_log(|line| line.starts_with("<4>") && line.contains("postfix-relaymap.cf:3:"));
     // Another stream is not the journal, and a configured format is kept.
     for daemon in [
         setup().within(with_journal_stream("1:1")),
