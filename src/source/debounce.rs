@@ -11,7 +11,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 pub(super) const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 
 /// Waits until changes have stopped and no file is open for writing. After lost events, when a writer may be unknown,
-/// changes must have stopped for `debounce_max`. A requested reload waits for known writers only, a shutdown for nothing. `writer_wait` limits the wait for one writer, and the wait for all: an open file itself is
+/// changes must have stopped for longer. A requested reload waits for known writers only, a shutdown for nothing. `writer_wait` limits the wait for one writer, and the wait for all: an open file itself is
 /// read after it is closed, but the other files are not held up any longer ([`super::waits`]).
 pub(super) fn debounce(
     queue: &ReloadQueue,
@@ -20,22 +20,20 @@ pub(super) fn debounce(
     debounce_max: Duration,
 ) -> Option<Trigger> {
     let begun = Instant::now();
-    let mut debounce_end = begun + debounce_max;
-    let mut quiet = DEBOUNCE;
+    let debounce_end = begun + debounce_max;
     while let Some(last @ (Trigger::Changed | Trigger::Reload)) = pending {
         let now = Instant::now();
         if now >= begun + writer_wait {
             break;
         }
-        if queue.take_events_lost() {
-            quiet = debounce_max;
-            debounce_end = begun + writer_wait;
-        }
         let writer = queue.last_writer_since(now.checked_sub(writer_wait));
         let until = match writer {
             Some(opened) => (opened + writer_wait).min(begun + writer_wait),
             None if last == Trigger::Reload => break,
-            None => (now + quiet).min(debounce_end),
+            None => match queue.incomplete_until() {
+                Some(until) => until.min(begun + writer_wait),
+                None => (now + DEBOUNCE).min(debounce_end),
+            },
         };
         let more = queue.wait(until);
         pending = pending.max(more);
@@ -104,16 +102,19 @@ mod tests {
     #[test]
     fn after_lost_events_changes_must_have_stopped_for_longer() {
         let queue = ReloadQueue::default();
-        queue.writer_started(&name());
+        queue.events_lost();
+        let quiet_at = queue.incomplete_until().unwrap();
+        let changed = Some(Trigger::Changed);
+        assert_eq!(
+            debounce(&queue, changed, Duration::from_secs(60), DEBOUNCE_MAX),
+            changed
+        );
+        assert!(Instant::now() >= quiet_at);
+        // But other files do not wait for longer than for a writer.
         queue.events_lost();
         let begun = Instant::now();
-        let (long, quiet) = (Duration::from_secs(60), DEBOUNCE * 4);
-        assert_eq!(
-            debounce(&queue, Some(Trigger::Changed), long, quiet),
-            Some(Trigger::Changed)
-        );
-        assert!((quiet..long).contains(&begun.elapsed()));
-        assert!(!queue.take_events_lost());
+        assert_eq!(debounce(&queue, changed, DEBOUNCE, DEBOUNCE_MAX), changed);
+        assert!(begun.elapsed() < DEBOUNCE_MAX);
     }
 
     #[test]

@@ -307,6 +307,12 @@ impl Reloader {
                 }
             }
         }
+        if self.queue.incomplete_until().is_some() {
+            // A program may be writing whose events were lost.
+            for seen in &mut seen {
+                seen.is_unsettled |= !seen.is_unchanged;
+            }
+        }
         for (seen, is_changing) in seen.iter_mut().zip(&self.still_changing) {
             seen.is_unsettled |= is_changing;
         }

@@ -6,7 +6,10 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long no event must come after some were lost, until those that come are complete again.
+pub(super) const QUIET_AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// Why the reload thread wakes up. The greatest of several wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +45,8 @@ struct State {
     requests: u64,
     /// Files that were written to and not closed, and since when. Bounded: only watched names are added.
     writers: HashMap<WatchedName, Instant>,
-    /// Whether events were lost since the last [`ReloadQueue::take_events_lost`].
-    is_incomplete: bool,
+    /// Until when events may be missing, if some were lost.
+    incomplete_until: Option<Instant>,
 }
 
 impl ReloadQueue {
@@ -82,19 +85,21 @@ impl ReloadQueue {
         });
     }
 
-    /// Records that events were lost. The closing of any file may be among them, so none is known to be open for writing
-    /// any more.
+    /// Records that events were lost. Until there has been none for [`QUIET_AFTER_LOSS`], more may be missing (the kernel
+    /// reports one loss while its queue is full, and not the next), so no file is known to be open for writing: the event
+    /// of its closing may never come.
     pub(super) fn events_lost(&self) {
         let mut state = self.lock();
-        state.is_incomplete = true;
+        state.incomplete_until = Some(Instant::now() + QUIET_AFTER_LOSS);
         state.writers.clear();
         state.trigger = state.trigger.max(Some(Trigger::Changed));
         self.wake.notify_one();
     }
 
-    /// Returns whether events were lost since the last call.
-    pub(super) fn take_events_lost(&self) -> bool {
-        std::mem::take(&mut self.lock().is_incomplete)
+    /// Returns until when events may be missing, at least; `None` if none are.
+    pub(super) fn incomplete_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.lock().incomplete_until.filter(|until| *until > now)
     }
 
     /// Returns the files that are open for writing, and since when.
@@ -136,6 +141,11 @@ impl ReloadQueue {
     fn update(&self, update: impl FnOnce(&mut HashMap<WatchedName, Instant>) -> Trigger) {
         let mut state = self.lock();
         let trigger = update(&mut state.writers);
+        let now = Instant::now();
+        if state.incomplete_until.is_some_and(|until| until > now) {
+            state.incomplete_until = Some(now + QUIET_AFTER_LOSS);
+            state.writers.clear();
+        }
         state.trigger = state.trigger.max(Some(trigger));
         self.wake.notify_one();
     }
@@ -149,7 +159,7 @@ impl ReloadQueue {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{ReloadQueue, WatchedName};
+    use super::{QUIET_AFTER_LOSS, ReloadQueue, WatchedName};
 
     #[test]
     fn timing_out_one_writer_keeps_the_others_and_later_ones() {
@@ -170,5 +180,27 @@ mod tests {
         let mut open: Vec<_> = queue.writers().into_iter().map(|(name, _)| name.name).collect();
         open.sort();
         assert_eq!(open, ["again", "begun"]);
+    }
+
+    #[test]
+    fn after_lost_events_no_writer_is_known_until_there_was_none_for_a_second() {
+        let name = WatchedName {
+            directory: (1, 1),
+            name: "t.cf".into(),
+        };
+        let queue = ReloadQueue::default();
+        queue.writer_started(&name);
+        queue.events_lost();
+        assert_eq!(queue.writers(), []);
+        let first = queue.incomplete_until().unwrap();
+        // The event of the closing may be missing as well.
+        queue.writer_started(&name);
+        assert_eq!(queue.writers(), []);
+        let second = queue.incomplete_until().unwrap();
+        assert!(second > first && second <= Instant::now() + QUIET_AFTER_LOSS);
+        std::thread::sleep(second.saturating_duration_since(Instant::now()));
+        assert_eq!(queue.incomplete_until(), None);
+        queue.writer_started(&name);
+        assert_eq!(queue.writers().len(), 1);
     }
 }
