@@ -203,7 +203,7 @@ The log of postmapd has each rejected user or host once a day, and each /64 for 
 .PP
 User names are looked up when the settings are read.
 An ID always works, even for a user that has a name only in another container.
-A user that does not exist in the user namespace of the server has the ID 65534, which elsewhere is the user nobody.
+Users that the server's user namespace does not map appear to it as ID 65534, which is normally the user nobody.
 If the namespace does not map all users, that ID is not allowed, even if it is in
 .B allow_users
 or is the ID of the server itself.

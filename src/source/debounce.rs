@@ -11,8 +11,10 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 pub(super) const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 
 /// Waits until changes have stopped and no file is open for writing. After lost events, when a writer may be unknown,
-/// changes must have stopped for longer. A requested reload waits for known writers only, a shutdown for nothing. `writer_wait` limits the wait for one writer, and the wait for all: an open file itself is
-/// read after it is closed, but the other files are not held up any longer ([`super::waits`]).
+/// changes must have stopped for longer. A requested reload waits for known writers only, a shutdown for nothing.
+///
+/// `writer_wait` limits the wait for one writer, and the wait for all: an open file itself is read after it is closed, but
+/// the other files are not held up any longer ([`super::waits`]).
 pub(super) fn debounce(
     queue: &ReloadQueue,
     mut pending: Option<Trigger>,

@@ -18,6 +18,7 @@ mod decision;
 pub(crate) mod evaluate;
 pub(crate) mod load;
 mod path_walk;
+mod polling_reason;
 mod reload_log;
 mod reload_queue;
 pub(crate) mod reload_status;

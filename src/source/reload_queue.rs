@@ -2,13 +2,16 @@
 //!
 //! Holds one trigger, so that a thousand events during a reload cause one further reload, and the names of the files
 //! that programs have open for writing.
+//!
+//! Limit: after lost events, a program that pauses for [`QUIET_AFTER_LOSS`] in the middle of a file is not known to be
+//! writing, and the file is read as it is.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long no event must come after some were lost, until those that come are complete again.
+/// After lost events, how long there must be no event until later ones are taken as complete again.
 pub(super) const QUIET_AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// Why the reload thread wakes up. The greatest of several wins.

@@ -6,8 +6,9 @@
 //! is updated before each read ([`Watch::update`]).
 //!
 //! An event only triggers a read: the content decides. Events about other names in the same directories, and about the
-//! same names in other directories, are ignored. Changes without an event (a network file system, the lower layer of an
-//! overlay, an exhausted or overflowed inotify) are found by the poll in [`super`].
+//! same names in other directories, are ignored. Events that inotify drops because its queue is full are reported as lost
+//! ([`ReloadQueue::events_lost`]). Changes without an event (a network file system, the lower layer of an overlay, an
+//! exhausted inotify) are found by the poll in [`super`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -16,16 +17,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::sys::statfs;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::path_walk::walk_links;
+use super::polling_reason::PollingReason;
 use super::reload_queue::{ReloadQueue, Trigger, WatchedName};
-
-use crate::os::printable::printable_path;
 
 /// The current watches.
 pub(super) struct Watch {
@@ -38,42 +36,6 @@ pub(super) struct Watch {
     names: HashMap<WatchedName, BTreeSet<usize>>,
     /// Why changes may go unreported, if so. Logged when it changes.
     polling_reason: Option<PollingReason>,
-}
-
-/// Why changes may go unreported.
-#[derive(Debug, PartialEq, Eq)]
-enum PollingReason {
-    /// The kernel does not watch the files.
-    NotWatched {
-        error: String,
-        /// What to do about it, if that is known.
-        help: Option<&'static str>,
-    },
-    /// A directory is on a file system that does not report every change.
-    FileSystem {
-        directory: String,
-        file_system: &'static str,
-    },
-}
-
-impl PollingReason {
-    fn log(&self) {
-        match self {
-            Self::NotWatched { error, help } => warn!(
-                %error,
-                help = help.map(display),
-                "cannot watch the files; finding changes by polling"
-            ),
-            Self::FileSystem {
-                directory,
-                file_system,
-            } => warn!(
-                %directory,
-                %file_system,
-                "file system does not report every change; finding changes by polling as well"
-            ),
-        }
-    }
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,14 +84,11 @@ impl Watch {
                 self.watcher = Some(watcher);
                 targets
                     .iter()
-                    .find_map(|target| unreliable_file_system(&target.path))
+                    .find_map(|target| PollingReason::of_file_system(&target.path))
             }
             Err(error) => {
                 self.watcher = None;
-                Some(PollingReason::NotWatched {
-                    error: error.to_string(),
-                    help: help(&error),
-                })
+                Some(PollingReason::not_watched(&error))
             }
         };
         self.targets = targets;
@@ -143,54 +102,6 @@ impl Watch {
         }
         self.polling_reason = polling_reason;
     }
-}
-
-/// Returns what to do if the kernel does not watch because of one of its limits (inotify(7)) or of permissions.
-fn help(error: &notify::Error) -> Option<&'static str> {
-    let errno = match &error.kind {
-        notify::ErrorKind::MaxFilesWatch => Some(Errno::ENOSPC),
-        notify::ErrorKind::Io(error) => error.raw_os_error().map(Errno::from_raw),
-        _ => None,
-    };
-    match errno {
-        Some(Errno::ENOSPC) => Some("raise fs.inotify.max_user_watches"),
-        Some(Errno::EMFILE) => Some(
-            "raise fs.inotify.max_user_instances, or the limit of open files (LimitNOFILE= in a systemd unit, \
-             --ulimit nofile= in Docker)",
-        ),
-        Some(Errno::ENFILE) => Some("raise fs.file-max"),
-        Some(Errno::EACCES) => Some(
-            "give the server's user read permission on that directory, not only search permission (chmod or chgrp)",
-        ),
-        _ => None,
-    }
-}
-
-/// Returns a reason to poll if `path` is on a file system that does not report every change: one that other hosts can write
-/// to, or an overlay.
-fn unreliable_file_system(path: &Path) -> Option<PollingReason> {
-    // Magic numbers of statfs(2) that nix does not name.
-    const CIFS: i64 = 0xFF53_4D42;
-    const SMB2: i64 = 0xFE53_4D42;
-    const NINE_P: i64 = 0x0102_1997;
-    const CEPH: i64 = 0x00C3_6400;
-    let unreliable = [
-        (statfs::NFS_SUPER_MAGIC.0, "NFS"),
-        (statfs::SMB_SUPER_MAGIC.0, "SMB"),
-        (CIFS, "SMB"),
-        (SMB2, "SMB"),
-        (NINE_P, "9P"),
-        (CEPH, "Ceph"),
-        (statfs::AFS_SUPER_MAGIC.0, "AFS"),
-        (statfs::FUSE_SUPER_MAGIC.0, "FUSE"),
-        (statfs::OVERLAYFS_SUPER_MAGIC.0, "overlay"),
-    ];
-    let kind = statfs::statfs(path).ok()?.filesystem_type().0;
-    let (_, file_system) = unreliable.into_iter().find(|(magic, _)| *magic == kind)?;
-    Some(PollingReason::FileSystem {
-        directory: printable_path(path),
-        file_system,
-    })
 }
 
 /// A watcher of `notify`, which panics in [`Self::watch`] and on drop if its thread did not start (`ulimit -u`, a
