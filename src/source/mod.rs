@@ -291,7 +291,6 @@ impl Reloader {
                 }
                 let loaded = raw.evaluate(&self.sources, Some(&active));
                 drop(active);
-                log_findings(&loaded.findings, &mut self.decision);
                 self.apply(loaded, raw, started, active_snapshot);
             }
         }
@@ -330,6 +329,7 @@ impl Reloader {
     fn report_waits(&self, awaited: &[Awaited]) {
         let paths = load::paths(&self.sources);
         let mut overdue = vec![None; paths.len()];
+        let mut to_log = Vec::new();
         for wait in awaited {
             let (Some(path), Some(overdue_finding)) = (paths.get(wait.source), overdue.get_mut(wait.source))
             else {
@@ -340,13 +340,15 @@ impl Reloader {
                 self.status.record_failed();
             }
             if wait.is_to_log {
-                log_finding(&finding);
+                to_log.push(finding.clone());
             }
             if wait.is_overdue {
                 *overdue_finding = Some(finding);
             }
         }
+        // Recorded before it is logged, as in `apply`.
         self.status.set_waiting(overdue);
+        to_log.iter().for_each(log_finding);
     }
 
     /// Publishes the new snapshot, or keeps the active one.
@@ -359,7 +361,9 @@ impl Reloader {
     ) {
         let current = active_snapshot.load();
         let generation = current.generation;
-        let errors = loaded.findings.errors();
+        let findings = Arc::new(loaded.findings);
+        let errors = findings.errors();
+        // Each outcome is recorded before it is logged: who reads the log and then asks for the status finds it there.
         let is_unpaired = match self
             .decision
             .after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot))
@@ -367,6 +371,7 @@ impl Reloader {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
                 self.status.record_unchanged(true);
+                log_findings(&findings, &mut self.decision);
                 info!(
                     active_generation = generation,
                     errors, "reload requested, nothing changed"
@@ -374,7 +379,8 @@ impl Reloader {
                 return;
             }
             Verdict::Reject => {
-                self.status.record_rejected(&loaded.versions, loaded.findings);
+                self.status.record_rejected(&loaded.versions, &findings);
+                log_findings(&findings, &mut self.decision);
                 error!(
                     active_generation = generation,
                     errors, "reload rejected, keeping the active configuration"
@@ -406,8 +412,9 @@ impl Reloader {
             ..loaded.snapshot
         };
         let before = active_snapshot.publish(snapshot);
-        log_snapshot(&active_snapshot.load(), &loaded.findings, started.elapsed());
-        self.status.record_applied(loaded.versions, loaded.findings);
+        self.status.record_applied(loaded.versions, Arc::clone(&findings));
+        log_findings(&findings, &mut self.decision);
+        log_snapshot(&active_snapshot.load(), &findings, started.elapsed());
         drop_when_unused(before);
     }
 

@@ -273,11 +273,11 @@ impl ReloadStatus {
     }
 
     /// Records that the sources became active.
-    pub(super) fn record_applied(&self, read: Vec<FileVersion>, findings: Findings) {
+    pub(super) fn record_applied(&self, read: Vec<FileVersion>, findings: Arc<Findings>) {
         let now = SystemTime::now();
         let mut state = self.lock();
         state.active = read;
-        state.active_findings = Arc::new(findings);
+        state.active_findings = findings;
         state.report.active_since = now;
         state.set_active(now);
         let outcome = outcome_of(ReloadOutcome::Changed, &state.active_findings);
@@ -285,11 +285,11 @@ impl ReloadStatus {
     }
 
     /// Records that the sources have errors and were rejected.
-    pub(super) fn record_rejected(&self, read: &[FileVersion], findings: Findings) {
+    pub(super) fn record_rejected(&self, read: &[FileVersion], findings: &Arc<Findings>) {
         let now = SystemTime::now();
         let mut state = self.lock();
         let State { report, active, .. } = &mut *state;
-        report.set_files(read, active, &Arc::new(findings), now);
+        report.set_files(read, active, findings, now);
         report.count(ReloadOutcome::Failed, now);
     }
 
@@ -381,18 +381,18 @@ mod tests {
         let status = ReloadStatus::new(versions([1, 1]), Findings::default());
         assert_eq!((invalid(&status), status.report().reloads), (vec![], [0, 0, 0]));
         // One has an error, so the other, which has none, has to wait for it.
-        status.record_rejected(&versions([2, 2]), error_in("/r"));
+        status.record_rejected(&versions([2, 2]), &error_in("/r").into());
         assert_eq!(invalid(&status), [(0, 1), (1, 0)]);
         let report = status.report();
         assert!(!report.is_ready() && report.last_reload.outcome == ReloadOutcome::Failed);
         let since = |number: usize| status.report().files[number].invalid.as_ref().unwrap().since;
         let first = since(0);
-        status.record_rejected(&versions([3, 1]), error_in("/r"));
+        status.record_rejected(&versions([3, 1]), &error_in("/r").into());
         assert_eq!(invalid(&status), [(0, 1)]);
         assert_eq!(since(0), first);
         status.record_unchanged(true);
         assert!(status.report().is_ready());
-        status.record_applied(versions([4, 2]), Findings::default());
+        status.record_applied(versions([4, 2]), Findings::default().into());
         assert_eq!((invalid(&status), status.report().reloads), (vec![], [1, 1, 2]));
     }
 
