@@ -10,14 +10,14 @@
 //!
 //! Limits: a file that is open for writing is read when it is closed, or after
 //! [`crate::config::ReloadTiming::writer_timeout`]. Where the kernel reports no changes, polling finds a change within
-//! [`crate::config::ReloadTiming::poll_interval`], once nothing has changed for [`QUIET_PERIOD`]; whether its writer is
-//! done is then unknown.
+//! [`crate::config::ReloadTiming::poll_interval`] (`poll`); whether its writer is done is then unknown.
 
 mod debounce;
 mod decision;
 pub(crate) mod evaluate;
 pub(crate) mod load;
 mod path_walk;
+mod poll;
 mod polling_reason;
 mod reload_log;
 mod reload_queue;
@@ -32,7 +32,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
@@ -48,16 +48,13 @@ use debounce::{DEBOUNCE_MAX, debounce};
 use decision::{Action, Cause, Decision, Outcome, SourceState, Timing, Verdict};
 use evaluate::LoadedConfig;
 use load::RawSources;
-use path_walk::PathStat;
+use poll::Poll;
 pub(crate) use reload_log::log_finding;
 use reload_log::{finding_of_wait, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
 use reload_status::ReloadStatus;
 use waits::{Awaited, GROUP_WAIT};
 use watch::Watch;
-
-/// How long a file must stay unchanged where the kernel does not report writers.
-pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(1);
 
 /// Keeps the snapshot up to date, once it is started.
 pub(crate) struct Reloader {
@@ -76,12 +73,7 @@ pub(crate) struct Reloader {
     decision: Decision,
     /// The sources of the active snapshot.
     active: RawSources,
-    /// The metadata of each path at the last read.
-    stats: Vec<PathStat>,
-    /// Whether equal metadata proves equal content.
-    stats_are_reliable: bool,
-    /// Which files never stopped changing, where the kernel does not report writers.
-    still_changing: Vec<bool>,
+    poll: Poll,
 }
 
 /// Controls the thread of a [`Reloader`]. Dropping it stops the thread and waits for its end.
@@ -133,9 +125,7 @@ impl Reloader {
             queue,
             watch,
             status: Arc::new(ReloadStatus::new(loaded.versions, loaded.findings)),
-            stats: raw.stats.clone(),
-            stats_are_reliable: are_stats_reliable(&raw),
-            still_changing: Vec::new(),
+            poll: Poll::new(&raw),
             active: raw,
             decision,
             hasher,
@@ -239,9 +229,15 @@ impl Reloader {
 
     /// Reloads if there is a trigger, or if files may have changed.
     fn check(&mut self, trigger: Option<Trigger>, active_snapshot: &ActiveSnapshot) {
-        self.still_changing.clear();
-        if trigger.is_none() && !self.decision.is_waiting() && !self.may_have_changed() {
-            if self.watch.is_reliable() {
+        let is_watched = self.watch.is_reliable();
+        let timing = self.settings.reload_timing;
+        let may_have_changed = trigger.is_some()
+            || self.decision.is_waiting()
+            || self
+                .poll
+                .may_have_changed(&self.sources, &self.queue, timing, is_watched);
+        if !may_have_changed {
+            if is_watched {
                 self.status.record_no_change();
             }
             return;
@@ -264,8 +260,6 @@ impl Reloader {
         let now = Instant::now();
         let seen = self.seen(&raw);
         self.drop_slow_writers(now);
-        self.stats_are_reliable = are_stats_reliable(&raw);
-        self.stats.clone_from(&raw.stats);
         let Outcome {
             action,
             is_held,
@@ -297,8 +291,8 @@ impl Reloader {
     }
 
     /// Returns what the last read saw of each file.
-    fn seen(&self, raw: &RawSources) -> Vec<SourceState> {
-        let mut seen: Vec<SourceState> = raw.seen(&self.stats);
+    fn seen(&mut self, raw: &RawSources) -> Vec<SourceState> {
+        let mut seen = self.poll.record_read(raw);
         // A program may have started to write during the read, and have paused.
         for (name, since) in self.queue.writers() {
             for file in self.watch.files_of(&name) {
@@ -312,9 +306,6 @@ impl Reloader {
             for seen in &mut seen {
                 seen.is_unsettled |= !seen.is_unchanged;
             }
-        }
-        for (seen, is_changing) in seen.iter_mut().zip(&self.still_changing) {
-            seen.is_unsettled |= is_changing;
         }
         seen
     }
@@ -418,40 +409,6 @@ impl Reloader {
         drop_when_unused(before);
     }
 
-    /// Returns whether files may have changed since the last read, without a trigger.
-    fn may_have_changed(&mut self) -> bool {
-        let stats = load::path_stats(&self.sources);
-        let is_as_before = self.stats_are_reliable && self.stats == stats;
-        if self.watch.is_reliable() {
-            return !is_as_before;
-        }
-        // No event reports the end of a write, so wait until nothing changes. On such file systems metadata may be
-        // stale, so the content is read in any case.
-        if !is_as_before {
-            let deadline = Instant::now() + GROUP_WAIT.min(self.settings.reload_timing.writer_timeout);
-            let mut last = stats;
-            loop {
-                let quiet = QUIET_PERIOD.min(self.settings.reload_timing.poll_interval);
-                if let Some(urgent @ (Trigger::Reload | Trigger::Stop)) =
-                    self.queue.wait(Instant::now() + quiet)
-                {
-                    self.queue.notify(urgent);
-                    return false;
-                }
-                let now = load::path_stats(&self.sources);
-                if now == last {
-                    break;
-                }
-                if Instant::now() >= deadline {
-                    self.still_changing = now.iter().zip(&last).map(|(now, last)| now != last).collect();
-                    break;
-                }
-                last = now;
-            }
-        }
-        true
-    }
-
     /// Logs the changed settings that take effect on restart only.
     fn warn_restart_needed(&self, settings: &Settings) {
         let now = setting::keys_needing_restart(settings, &self.settings);
@@ -472,14 +429,4 @@ fn drop_when_unused(snapshot: Arc<Snapshot>) {
         thread::sleep(Duration::from_millis(1));
     }
     drop(snapshot);
-}
-
-/// Returns whether equal metadata at the next poll will prove equal content. A file changed within the last second may
-/// change again with the same times, because the kernel's file clock is coarse. A file that the system failed to read
-/// (no descriptors, a disk error) may be readable next time with the same metadata.
-fn are_stats_reliable(raw: &RawSources) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let mut times = raw.stats.iter().flat_map(PathStat::times);
-    !raw.unsettled.contains(&true) && !raw.has_io_error() && times.all(|changed| changed < now - 1)
 }
