@@ -169,37 +169,21 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__bench)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --connections --pipeline --rate --duration --count --warm-up --timeout --keys --hits --distinct --seed --no-verify --pid --compare --compare-pid --rounds --format --plot --help --version"
+            opts="-h -V --connections --rate --pipeline --duration --count --warm-up --timeout --keys --hits --distinct --seed --no-verify --dir --config --recipient-delimiter --next-hops --pid --compare --compare-pid --rounds --format --plot --hdr --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --recipient-delimiter)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --next-hops)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --connections)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --pipeline)
+                --rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --rate)
+                --pipeline)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -235,6 +219,22 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --pid)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -256,6 +256,10 @@ _postmapd() {
                     return 0
                     ;;
                 --plot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hdr)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -160,13 +160,9 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-tls" -d 'Remove the TLS entry of a next hop; the default for its port and host applies again'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "list" -d 'List every sender with an entry, its next hop, its TLS and its user, but no password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l connections -d 'Numbers of connections, measured one after the other [default: 1,2,4,8,16,32; with --rate or --compare: 16]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pipeline -d 'Number of requests in flight on each connection; Postfix has one' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rate -d 'Number of requests per second, due at fixed times [default: as many as the server answers]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pipeline -d 'Number of requests in flight on each connection; Postfix has one' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l duration -d 'Duration of each run, such as 500ms, 10s or 2m [default: 3s without --count]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l count -d 'Number of requests in each run [default: no limit]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l warm-up -d 'Duration of the warm-up before each run, which is not measured' -r
@@ -175,6 +171,10 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l keys -d 'Fil
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l hits -d 'Share of keys that are found, from 0 to 1; the others are senders without an entry; needs --dir, not with --keys' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l distinct -d 'Maximum number of keys from the tables' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l seed -d 'Seed of the random choice of keys' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pid -d 'Process IDs of the server, to report its processor time and that of its child processes' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare -d 'Second server, measured in alternation; the report has the ratios and their spread over the rounds' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare-pid -d 'Process IDs of the second server' -r
@@ -183,6 +183,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l format -d 'T
 json\t'For machines'
 csv\t'For machines, one line for each run'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l plot -d 'SVG file for a plot of the result; its name must end in .svg' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l hdr -d 'File for the latency distribution in the percentile format of HdrHistogram, in microseconds; for several numbers of connections or two servers, one file for each: for example latency-16.hgrm, latency-a-16.hgrm' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l no-verify -d 'Take keys from the directory, but do not compare the replies with it'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s V -l version -d 'Print version'

@@ -49,7 +49,7 @@ fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
     // Endpoints and paths are to be copied, and no hyphen may come into them.
     page.extend(b".nh\n");
     manual.render_name_section(&mut page)?;
-    manual.render_synopsis_section(&mut page)?;
+    page.extend(synopsis(command).into_bytes());
     manual.render_description_section(&mut page)?;
     manual.render_options_section(&mut page)?;
     if own().next().is_some() {
@@ -67,6 +67,76 @@ fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
     page.extend(SEE_ALSO.bytes());
     pages.push((format!("man/{name}.1"), page));
     own().cloned().try_for_each(|own| commands(&own, pages))
+}
+
+/// The synopsis: each option with its value, the required ones last, then the arguments.
+fn synopsis(command: &clap::Command) -> String {
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let mut line = format!("\\fB{}\\fR", roff(name));
+    let is_own = |argument: &&clap::Arg| !argument.is_hide_set() && !is_of_every_command(argument);
+    let all = || command.get_arguments().filter(is_own);
+    let (required, optional): (Vec<_>, Vec<_>) = all().partition(|argument| argument.is_required_set());
+    let mut optional = optional
+        .into_iter()
+        .filter(|argument| !argument.is_positional())
+        .peekable();
+    while let Some(option) = optional.next() {
+        let mut choice = usage(option);
+        while let Some(other) = optional.next_if(|other| {
+            let conflicts = |one, other| command.get_arg_conflicts_with(one).contains(&other);
+            conflicts(option, *other) || conflicts(*other, option)
+        }) {
+            choice = format!("{choice} | {}", usage(other));
+        }
+        line.extend([" [", &choice, "]"]);
+    }
+    for option in required.iter().filter(|argument| !argument.is_positional()) {
+        line.extend([" ", &usage(option)]);
+    }
+    for argument in all().filter(|argument| argument.is_positional()) {
+        let usage = usage(argument);
+        if argument.is_required_set() {
+            line.extend([" ", &usage]);
+        } else {
+            line.extend([" [", &usage, "]"]);
+        }
+    }
+    if command.has_subcommands() {
+        let required = command.is_subcommand_required_set();
+        line += if required {
+            " \\fIcommand\\fR"
+        } else {
+            " [\\fIcommand\\fR]"
+        };
+    }
+    format!(".SH SYNOPSIS\n{line}\n")
+}
+
+/// Whether it is `--help` or `--version`.
+fn is_of_every_command(argument: &clap::Arg) -> bool {
+    ["help", "version"].contains(&argument.get_id().as_str())
+}
+
+/// An option with its value, or the name of an argument.
+fn usage(argument: &clap::Arg) -> String {
+    let values = argument
+        .get_num_args()
+        .is_some_and(|number| number.takes_values());
+    let values = values
+        .then(|| argument.get_value_names())
+        .flatten()
+        .unwrap_or_default();
+    let values = values.iter().map(|value| format!("\\fI{}\\fR", roff(value)));
+    let long = argument.get_long().map(|long| format!("--{long}"));
+    let option = long.or_else(|| argument.get_short().map(|short| format!("-{short}")));
+    let option = option.map(|option| format!("\\fB{}\\fR", roff(&option)));
+    let words: Vec<String> = option.into_iter().chain(values).collect();
+    let more = match (argument.is_positional(), argument.get_action()) {
+        (true, clap::ArgAction::Append) => "...",
+        _ => "",
+    };
+    // An option and its value stay on one line.
+    words.join("\\ ") + more
 }
 
 /// The text after the options as sections of a manual: what ends with a colon is an example, or the fields of an

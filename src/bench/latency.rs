@@ -6,6 +6,22 @@ use super::number::{ratio, to_f64, to_u64};
 
 const MAX_NANOS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// The number of percentiles from 0 to 50 %, from 50 to 75 %, from 75 to 87.5 %, and so on: that of other tools.
+const TICKS_PER_HALF_DISTANCE: u32 = 5;
+
+/// The names and values of a summary.
+pub(crate) type Figures = [(&'static str, f64); 9];
+
+/// A latency that a share of the replies did not exceed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Percentile {
+    /// The latency, in microseconds.
+    pub micros: f64,
+    /// The share of the replies, from 0 to 1.
+    pub share: f64,
+    /// The number of replies that were not slower.
+    pub count: u64,
+}
 
 /// A distribution of latencies.
 #[derive(Clone)]
@@ -62,10 +78,22 @@ impl Latency {
         ratio(to_f64(sum), to_f64(self.len())) / 1e3
     }
 
+    /// Returns the lowest latency, in microseconds. 0 if nothing was recorded.
+    fn min(&self) -> f64 {
+        to_f64(self.histogram.min()) / 1e3
+    }
+
+    /// Returns the standard deviation, in microseconds.
+    pub(crate) fn stddev(&self) -> f64 {
+        self.histogram.stdev() / 1e3
+    }
+
     /// Returns a summary: named figures, in microseconds.
-    pub(crate) fn figures(&self) -> [(&'static str, f64); 7] {
+    pub(crate) fn figures(&self) -> Figures {
         [
+            ("min", self.min()),
             ("mean", self.mean()),
+            ("stddev", self.stddev()),
             ("p50", self.quantile(0.5)),
             ("p90", self.quantile(0.9)),
             ("p99", self.quantile(0.99)),
@@ -73,6 +101,48 @@ impl Latency {
             ("p99_99", self.quantile(0.9999)),
             ("max", self.quantile(1.0)),
         ]
+    }
+
+    /// Returns the latencies at percentiles that are closer to each other near 100 %. The last one has the slowest reply.
+    /// Empty if nothing was recorded.
+    pub(crate) fn percentiles(&self) -> Vec<Percentile> {
+        let mut percentiles = Vec::new();
+        if self.is_empty() {
+            return percentiles;
+        }
+        let mut rest = 1.0;
+        while percentiles
+            .last()
+            .is_none_or(|last: &Percentile| last.count < self.len())
+        {
+            // Half of the distance to 100 %.
+            for tick in 0..TICKS_PER_HALF_DISTANCE {
+                let tick = f64::from(tick) / f64::from(2 * TICKS_PER_HALF_DISTANCE);
+                let percentile = self.percentile(1.0 - rest * (1.0 - tick));
+                percentiles.push(percentile);
+                if percentile.count == self.len() {
+                    break;
+                }
+            }
+            rest /= 2.0;
+        }
+        percentiles.push(self.percentile(1.0));
+        percentiles
+    }
+
+    fn percentile(&self, share: f64) -> Percentile {
+        let value = self.histogram.value_at_quantile(share);
+        Percentile {
+            micros: self.quantile(share),
+            share,
+            count: self.histogram.count_between(0, value),
+        }
+    }
+
+    /// Returns the numbers of buckets and of sub-buckets of the histogram.
+    pub(crate) fn buckets(&self) -> (usize, usize) {
+        let buckets = usize::from(self.histogram.buckets());
+        (buckets, self.histogram.distinct_values() * 2 / (buckets + 1))
     }
 
     /// Returns points of the distribution, `steps` for each nine: the share of slower replies as its negative power of
@@ -94,7 +164,7 @@ impl Latency {
 
 #[cfg(test)]
 mod tests {
-    use super::Latency;
+    use super::{Latency, to_f64};
 
     #[test]
     fn figures_match_the_recorded_latencies() {
@@ -104,7 +174,10 @@ mod tests {
             latency.record(micros * 1000);
         }
         for ((name, micros), right) in latency.figures().into_iter().zip([
+            ("min", 1.0),
             ("mean", 500.5),
+            // The root of (1000² - 1) / 12.
+            ("stddev", 288.675),
             ("p50", 500.0),
             ("p90", 900.0),
             ("p99", 990.0),
@@ -115,6 +188,20 @@ mod tests {
             assert_eq!(name, right.0);
             assert!((micros - right.1).abs() <= right.1 / 1000.0, "{name} {micros}");
         }
+        let percentiles = latency.percentiles();
+        for percentile in &percentiles {
+            let not_slower = (1..=1000)
+                .filter(|micros| f64::from(*micros) <= percentile.micros)
+                .count();
+            assert_eq!(percentile.count, not_slower as u64, "{percentile:?}");
+            assert!(
+                to_f64(percentile.count) >= percentile.share * 1000.0,
+                "{percentile:?}"
+            );
+        }
+        assert!(percentiles.is_sorted_by(|a, b| a.share < b.share && a.micros <= b.micros));
+        let last = percentiles.last().unwrap();
+        assert_eq!((last.share, last.count), (1.0, 1000));
         let curve = latency.curve(10);
         assert_eq!(curve.len(), 31);
         assert!(curve.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));

@@ -23,6 +23,7 @@ mod cpu;
 pub(crate) mod keys;
 mod latency;
 pub(crate) mod load;
+pub(crate) mod machine;
 mod number;
 pub(crate) mod plot;
 mod reply;
@@ -30,7 +31,7 @@ pub(crate) mod report;
 mod tally;
 pub(crate) mod target;
 
-use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
@@ -101,14 +102,19 @@ pub(crate) struct Step<'a> {
 }
 
 impl Plan {
-    /// Measures everything, or until `watch` breaks. Then the last run is shorter, or left out if it sent no requests.
+    /// Returns the number of runs.
+    pub(crate) fn runs(&self) -> usize {
+        let rounds = usize::try_from(self.rounds).unwrap_or(usize::MAX);
+        (self.servers.len() * self.connections.len()).saturating_mul(rounds)
+    }
+
+    /// Measures everything, or until `interrupted` is set. Then the last run is shorter, or left out if it measured no requests.
     pub(crate) fn run(
         &self,
-        watch: &mut dyn FnMut(&Step<'_>, Progress) -> ControlFlow<()>,
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(&Step<'_>, Progress),
     ) -> Result<Vec<Measurement>, BenchError> {
-        let total =
-            self.servers.len() * self.connections.len() * usize::try_from(self.rounds).unwrap_or(usize::MAX);
-        let mut measured = Vec::with_capacity(total);
+        let mut measured = Vec::new();
         for &connections in &self.connections {
             for round in 1..=self.rounds {
                 let mut order: Vec<_> = self.servers.iter().enumerate().collect();
@@ -120,27 +126,26 @@ impl Plan {
                         server: &server.target,
                         connections,
                         number: measured.len() + 1,
-                        total,
+                        total: self.runs(),
                     };
-                    let mut is_stopped = false;
-                    let run = load::run(server, &self.load, connections, &mut |progress| {
-                        let flow = watch(&step, progress);
-                        is_stopped |= flow.is_break();
-                        flow
+                    let run = load::run(server, &self.load, connections, interrupted, &mut |progress| {
+                        show(&step, progress);
                     });
                     let run = run.map_err(|source| BenchError {
                         server: server.target.to_string(),
                         source,
                     })?;
-                    if !is_stopped || run.tally.requests > 0 {
-                        measured.push(Measurement {
-                            server: index,
-                            round,
-                            connections,
-                            run,
-                        });
-                    }
-                    if is_stopped {
+                    let Some(run) = run else {
+                        return Ok(measured);
+                    };
+                    let is_complete = run.is_complete;
+                    measured.push(Measurement {
+                        server: index,
+                        round,
+                        connections,
+                        run,
+                    });
+                    if !is_complete {
                         return Ok(measured);
                     }
                 }

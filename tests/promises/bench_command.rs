@@ -1,117 +1,23 @@
 //! Promise: `postmapd bench` accounts for every request, and hides no fault of a server.
 //!
-//! The faulty servers are made here, with one thread for each connection. Figures that depend on the machine are only
+//! Figures that depend on the machine are only
 //! compared with bounds that hold on any machine.
 
+mod faulty_server;
+mod interrupt;
+mod report;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
-use netstring::ReadNetstring as _;
-use nix::pty::openpty;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::client::{Both, encoded, framed};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
-
-/// What a faulty server does with a request.
-enum Action {
-    /// Sends these bytes.
-    Send(Vec<u8>),
-    /// Sends these bytes, a few at a time.
-    Pieces(Vec<u8>),
-    /// Closes the connection.
-    Close,
-    /// Sends nothing.
-    Nothing,
-    /// Waits, with all other connections, then sends these bytes.
-    After(Duration, Vec<u8>),
-}
-
-use Action::{After, Close, Nothing, Pieces, Send};
-
-/// Starts a socketmap server with this behaviour by the number of the request and its key, and returns its endpoint. It
-/// ends with the test.
-fn socketmap(act: impl Fn(usize, &str) -> Action + std::marker::Send + Sync + 'static) -> String {
-    let address = serve(move |stream, number, one_at_a_time| {
-        let mut reader = netstring_reader(stream.try_clone().unwrap());
-        while let Ok(payload) = reader.read_netstring() {
-            let (_, key) = payload.split_once(' ').unwrap();
-            if !perform(stream, one_at_a_time, &mut || {
-                act(number.fetch_add(1, Ordering::SeqCst), key)
-            }) {
-                return;
-            }
-        }
-    });
-    format!("socketmap:inet:{address}")
-}
-
-/// Starts such a server for tcp_table; the key is encoded.
-fn tcp_table(act: impl Fn(usize, &str) -> Action + std::marker::Send + Sync + 'static) -> String {
-    let address = serve(move |stream, number, one_at_a_time| {
-        for line in BufReader::new(stream.try_clone().unwrap())
-            .lines()
-            .map_while(Result::ok)
-        {
-            let key = line.strip_prefix("get ").unwrap();
-            if !perform(stream, one_at_a_time, &mut || {
-                act(number.fetch_add(1, Ordering::SeqCst), key)
-            }) {
-                return;
-            }
-        }
-    });
-    format!("tcp:{address}")
-}
-
-fn netstring_reader(stream: TcpStream) -> crate::harness::client::Stream {
-    crate::harness::client::Stream::Tcp(stream)
-}
-
-fn serve(
-    connection: impl Fn(&TcpStream, &AtomicUsize, &Mutex<()>) + std::marker::Send + Sync + 'static,
-) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let shared = Arc::new((connection, AtomicUsize::new(0), Mutex::new(())));
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || (shared.0)(&stream, &shared.1, &shared.2));
-        }
-    });
-    address
-}
-
-/// Returns whether the connection stays open.
-fn perform(mut stream: &TcpStream, one_at_a_time: &Mutex<()>, act: &mut dyn FnMut() -> Action) -> bool {
-    let alone = one_at_a_time.lock().unwrap();
-    match act() {
-        Send(bytes) => stream.write_all(&bytes).is_ok(),
-        Pieces(bytes) => {
-            stream.set_nodelay(true).unwrap();
-            bytes.chunks(999).all(|piece| stream.write_all(piece).is_ok())
-        }
-        Close => false,
-        Nothing => {
-            drop(alone);
-            let _ = stream.read_to_end(&mut Vec::new());
-            false
-        }
-        After(time, bytes) => {
-            thread::sleep(time);
-            stream.write_all(&bytes).is_ok()
-        }
-    }
-}
+use faulty_server::Action::{After, Close, Nothing, Pieces, Send};
+use faulty_server::{socketmap, tcp_table};
 
 fn ok(value: &str) -> Vec<u8> {
     framed(&format!("OK {value}"))
@@ -187,7 +93,7 @@ fn adds_up(run: &Value) {
     );
     assert_eq!(error("total"), missing + other, "{run}");
     let latency =
-        ["p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|name| figure(&run["latency_us"][name]));
+        ["min", "p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|name| figure(&run["latency_us"][name]));
     assert!(latency.is_sorted(), "{run}");
     let rate = figure(&run["replies_per_second"]) * figure(&run["seconds"]);
     let replies = figure(&run["replies"]);
@@ -391,41 +297,6 @@ fn cannot_tell_is_an_error_unless_the_files_say_so() {
 }
 
 #[test]
-fn csv_and_json_have_the_same_figures() {
-    let daemon = Daemon::start(setup());
-    let line = format!(
-        "{} relayhost --count 100 --connections 1,3 --format",
-        daemon.endpoint(0)
-    );
-    let json = json(&bench(&daemon.setup(), &format!("{line} json")), 0);
-    let csv = bench(&daemon.setup(), &format!("{line} csv")).exits(0);
-    let rows: Vec<Vec<&str>> = csv.stdout.lines().map(|line| line.split(',').collect()).collect();
-    let [names, runs @ ..] = rows.as_slice() else {
-        panic!("{csv:?}")
-    };
-    assert_eq!(runs.len(), 2);
-    for (row, run) in runs.iter().zip(json["runs"].as_array().unwrap()) {
-        assert_eq!(row.len(), names.len());
-        let field = |name: &str| row[names.iter().position(|other| *other == name).expect(name)];
-        let counts = "server round connections requests replies found not_found cannot_tell";
-        for name in counts.split(' ') {
-            assert_eq!(field(name), run[name].to_string(), "{name}");
-        }
-        for (name, number) in run["errors"].as_object().unwrap() {
-            let name = format!("error_{name}").replace("error_total", "errors");
-            assert_eq!(field(&name), number.to_string());
-        }
-        for name in run["latency_us"].as_object().unwrap().keys() {
-            assert!(field(&format!("{name}_us")).parse::<f64>().unwrap() > 0.0);
-        }
-        assert_eq!(field("endpoint"), json["servers"][0]);
-        assert_eq!(field("server_cpu_us_per_reply"), "");
-        assert!(field("generator_cpu").parse::<f64>().is_ok());
-        assert_eq!(field("warm_up_requests"), "0");
-    }
-}
-
-#[test]
 fn cpu_time_is_that_of_the_named_process_and_its_children() {
     let of = |daemon: &Daemon, more: &str| {
         let line = format!(
@@ -490,36 +361,6 @@ fn two_servers_are_measured_in_alternation_and_their_ratios_have_a_spread() {
 }
 
 #[test]
-fn the_plot_is_well_formed_and_labelled() {
-    let daemon = Daemon::start(setup());
-    let endpoint = daemon.endpoint(0);
-    let texts = |name: &str, more: &str| -> Vec<String> {
-        let plot = daemon.root().join(name);
-        let line = format!(
-            "{endpoint} relayhost --count 200 --connections 1,2,4 --plot {} {more}",
-            plot.display()
-        );
-        bench(&daemon.setup(), &line).exits(0);
-        let text = fs::read_to_string(plot).unwrap();
-        let document = roxmltree::Document::parse(&text).unwrap();
-        let nodes = document.descendants().filter(|node| node.has_tag_name("text"));
-        nodes.filter_map(|node| Some(node.text()?.to_owned())).collect()
-    };
-    let one = texts("one.svg", "");
-    let two = texts("two.SVG", &format!("--compare {endpoint} --rounds 1"));
-    let labels = "latency (logarithmic)|percentile of replies|99 %|connections|replies/s|p50|p99|\
-                  1 connection|4 connections";
-    for label in labels.split('|') {
-        assert!(one.iter().any(|text| text == label), "{label}: {one:?}");
-    }
-    for label in ["A, 1 connection", "B, 4 connections"] {
-        assert!(two.iter().any(|text| text == label), "{label}: {two:?}");
-    }
-    let is_time = |text: &String| text.ends_with(" µs") || text.ends_with(" ms");
-    assert!(one.iter().any(is_time) && one.iter().any(|text| text.contains(endpoint)));
-}
-
-#[test]
 fn no_password_is_in_any_output_of_bench() {
     let daemon = Daemon::start(setup());
     let plot = daemon.root().join("plot.svg");
@@ -558,135 +399,4 @@ fn an_unreachable_server_cannot_be_measured() {
             "{finished:?}"
         );
     }
-}
-
-/// What a process prints on a terminal of its own until it ends.
-fn shown_at_a_terminal(setup: &Setup, args: &[&str]) -> String {
-    let pair = openpty(None, None).expect("a pseudo-terminal");
-    let mut command = setup.command("bench");
-    let mut child = command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::from(pair.slave))
-        .spawn()
-        .unwrap();
-    // The program has then the only open end of the terminal. When it ends, reading gives an error.
-    drop(command);
-    let (mut shown, mut piece, mut screen) = (Vec::new(), [0; 4096], fs::File::from(pair.master));
-    while let Ok(read @ 1..) = screen.read(&mut piece) {
-        shown.extend_from_slice(&piece[..read]);
-    }
-    assert!(child.wait().unwrap().success());
-    String::from_utf8(shown).unwrap()
-}
-
-#[test]
-fn progress_is_shown_on_a_terminal_and_not_on_a_pipe() {
-    let daemon = Daemon::start(setup());
-    let line = format!(
-        "{} relayhost --connections 1 --warm-up 0 --duration 1s",
-        daemon.endpoint(0)
-    );
-    let args: Vec<&str> = line.split(' ').collect();
-    let shown = shown_at_a_terminal(&daemon.setup(), &args);
-    // The progress line is removed at the end, and there are no colours.
-    assert!(
-        shown.contains("1/1  socketmap:inet:")
-            && shown.contains(" replies/s  0 errors")
-            && shown.ends_with("\r\u{1b}[K")
-            && !shown.contains("\u{1b}[3"),
-        "{shown:?}"
-    );
-    let dumb = daemon.setup().env("TERM", "dumb");
-    assert_eq!(shown_at_a_terminal(&dumb, &args), "");
-    assert_eq!(daemon.setup().run("bench", &args).exits(0).stderr, "");
-}
-
-#[test]
-fn the_report_states_the_share_of_hits_and_flags_a_run_of_misses_only() {
-    let daemon = Daemon::start(setup());
-    let endpoint = daemon.endpoint(0);
-    let plot = daemon.root().join("plot.svg");
-    let run = |more: &[&str]| {
-        // Without `--dir`, as a first user runs it.
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postmapd"));
-        command.env_clear().args(["bench", endpoint, "relayhost"]);
-        command.args(["--connections", "1", "--warm-up", "0", "--count", "200", "--plot"]);
-        let text = finish(command.arg(&plot).args(more), b"").stdout;
-        (text, fs::read_to_string(&plot).unwrap())
-    };
-    let (text, drawn) = run(&[]);
-    assert!(
-        text.contains("\nof 200 replies: 0 found, 200 not found, 0 cannot tell\n")
-            && text.contains("latencies of misses only"),
-        "{text}"
-    );
-    assert!(drawn.contains("every reply was not found"));
-    let dir = daemon.setup().dir().to_str().unwrap().to_owned();
-    let (text, drawn) = run(&["--dir", &dir, "--hits", "1"]);
-    assert!(
-        text.contains("\nof 200 replies: 200 found, 0 not found, 0 cannot tell\n")
-            && !text.contains("misses"),
-        "{text}"
-    );
-    assert!(!drawn.contains("every reply was not found"));
-}
-
-/// Starts `bench` with the words of this line, and sends it these signals, each after that number of milliseconds.
-fn signalled(daemon: &Daemon, line: &str, signals: &[(u64, Signal)]) -> Finished {
-    let mut command = daemon.setup().command("bench");
-    command.args([daemon.endpoint(0), "relayhost", "--warm-up", "0"]);
-    let child = command
-        .args(line.split(' '))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    for (milliseconds, signal) in signals {
-        thread::sleep(Duration::from_millis(*milliseconds));
-        kill(pid, *signal).unwrap();
-    }
-    let output = child.wait_with_output().unwrap();
-    Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// A generator stopped for a while has requests due, and free connections, and does not send them.
-#[test]
-fn an_invalid_run_is_marked_in_the_report_and_in_the_plot() {
-    let daemon = Daemon::start(setup());
-    let plot = daemon.root().join("plot.svg");
-    let line = format!(
-        "--connections 400 --rate 500 --duration 2s --plot {}",
-        plot.display()
-    );
-    // It has begun by the first signal, and continues for more than a second.
-    let signals = [(500, Signal::SIGSTOP), (500, Signal::SIGCONT)];
-    let text = signalled(&daemon, &line, &signals).stdout;
-    let message = "\nInvalid: the generator could not keep up";
-    assert!(text.contains(message), "{text}");
-    let drawn = fs::read_to_string(&plot).unwrap();
-    assert!(drawn.contains("INVALID: the generator could not keep up"));
-}
-
-#[test]
-fn ctrl_c_reports_what_was_measured_so_far() {
-    let daemon = Daemon::start(setup());
-    // Progress on a terminal would show that the second run has begun; a pipe has none, so the signal is sent by time.
-    let line = "--duration 0.5s --connections 1,2,4,8";
-    let ended = signalled(&daemon, line, &[(1100, Signal::SIGINT)]).exits(130);
-    let message = "interrupted; the report has the results so far";
-    assert!(ended.stderr.contains(message), "{ended:?}");
-    let is_row = |line: &&str| {
-        let number = line.trim_start().split_once(' ').map_or("", |(number, _)| number);
-        ["1", "2", "4", "8"].contains(&number) && line.contains("µs")
-    };
-    let rows = ended.stdout.lines().filter(is_row).count();
-    assert!((1..4).contains(&rows), "{}", ended.stdout);
 }

@@ -21,13 +21,16 @@ fn cannot_connect(error: Errno) -> LoadError {
 }
 
 impl Generator<'_> {
-    /// Opens all connections, within the timeout of the load.
-    pub(super) fn connect_all(&mut self) -> Result<(), LoadError> {
+    /// Opens all connections, within the timeout of the load. Returns false if it was interrupted.
+    pub(super) fn connect_all(&mut self) -> Result<bool, LoadError> {
         let mut events = event_buffer();
         for id in 0..self.connections.len() {
             self.connect(id, 0).map_err(cannot_connect)?;
         }
         while self.connections.iter().any(|connection| !connection.is_open()) {
+            if self.must_stop() {
+                return Ok(false);
+            }
             let now = self.now();
             if now > self.timeout {
                 return Err(LoadError::ConnectTimeout(self.load.timeout));
@@ -45,7 +48,7 @@ impl Generator<'_> {
             }
         }
         self.reconnects = 0;
-        Ok(())
+        Ok(true)
     }
 
     /// Starts to open a connection.

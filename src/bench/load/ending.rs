@@ -1,6 +1,6 @@
 //! Ends requests and connections by their timeouts, and the run.
 
-use super::{Generator, LoadError, Run, Schedule};
+use super::{Generator, LoadError, Run, Schedule, WAIT_AFTER_STOP};
 use crate::bench::connection::{ReadResult, State};
 use crate::bench::cpu::CpuUsage;
 use crate::bench::number::to_f64;
@@ -9,11 +9,14 @@ use crate::bench::tally::ErrorKind;
 impl Generator<'_> {
     /// Reconnects, applies timeouts, and gives up on a server that does not reply.
     pub(super) fn maintain(&mut self, now: u64) {
+        let must_end = self
+            .stopped_at
+            .is_some_and(|at| now.saturating_sub(at) >= WAIT_AFTER_STOP);
         for id in 0..self.connections.len() {
             let Some(connection) = self.connections.get(id) else {
                 return;
             };
-            let is_over = |since: u64| now.saturating_sub(since) >= self.timeout;
+            let is_over = |since: u64| must_end || now.saturating_sub(since) >= self.timeout;
             match connection.state {
                 State::Closed { .. } => self.reconnect(id, now),
                 State::Connecting { since, .. } if is_over(since) => self.on_connect_error(id, now),
@@ -52,9 +55,9 @@ impl Generator<'_> {
         }
     }
 
-    /// Sends no further requests. Replies in flight are still awaited.
+    /// Sends no further requests. Replies in flight are awaited for a short time.
     pub(super) fn stop(&mut self, now: u64) {
-        self.is_stopped = true;
+        self.stopped_at = Some(now);
         self.schedule.warm_up_end = self.schedule.warm_up_end.min(now);
         self.schedule.end = self.schedule.end.min(now);
         if let Some((_, total)) = &mut self.schedule.open_loop {
@@ -72,7 +75,7 @@ impl Generator<'_> {
             self.load.count,
             self.load.duration,
             self.load.rate,
-            self.is_stopped,
+            self.stopped_at.is_some(),
         ) {
             let unsent = count.saturating_sub(self.sent_requests);
             self.tally.requests += unsent;
@@ -108,6 +111,7 @@ impl Generator<'_> {
             generator_cpu: own,
             generator_seconds: own_seconds,
             mismatches: self.mismatches,
+            is_complete: self.stopped_at.is_none(),
         })
     }
 }

@@ -27,8 +27,8 @@ mod sending;
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -46,10 +46,12 @@ use super::target::ConnectAddress;
 
 /// How late a request may be sent before the generator is at fault, in nanoseconds.
 pub(crate) const LATE_AFTER: u64 = 1_000_000;
-/// How often timeouts and reconnects are checked, in nanoseconds.
+/// How often timeouts, reconnects and an interruption are checked, in nanoseconds.
 const MAINTENANCE_INTERVAL: u64 = 5_000_000;
 /// How often progress is reported, in nanoseconds.
 const PROGRESS_INTERVAL: u64 = 200_000_000;
+/// How long to wait for replies in flight after an interruption, in nanoseconds.
+const WAIT_AFTER_STOP: u64 = 1_000_000_000;
 const EVENTS_AT_ONCE: usize = 256;
 
 /// The load to put on a server.
@@ -118,6 +120,8 @@ pub(crate) struct Run {
     pub generator_seconds: f64,
     /// The first wrong replies.
     pub mismatches: Vec<Mismatch>,
+    /// Whether it was not interrupted.
+    pub is_complete: bool,
 }
 
 impl Run {
@@ -144,29 +148,37 @@ pub(crate) struct Progress {
     pub errors: u64,
 }
 
-/// Puts the load on a server, with this number of connections. If `watch` breaks, no further requests are sent, and the
-/// run contains what was measured until then.
+/// Puts the load on a server, with this number of connections. Once `stop` is set, no further requests are sent, and the
+/// run contains what was measured until then. `None` if that is nothing.
 pub(super) fn run(
     server: &Server,
     load: &Load,
     connections: usize,
-    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Run, LoadError> {
+    stop: &AtomicBool,
+    show: &mut dyn FnMut(Progress),
+) -> Result<Option<Run>, LoadError> {
+    if stop.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     let address = server.target.resolve(load.timeout);
     let address = address.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => LoadError::ConnectTimeout(load.timeout),
         _ => LoadError::Connect(error),
     })?;
-    let mut generator = Generator::new(server, &address, load, connections)?;
-    generator.connect_all()?;
-    generator.run_loop(watch)?;
-    generator.finish()
+    let mut generator = Generator::new(server, &address, load, connections, stop)?;
+    if !generator.connect_all()? {
+        return Ok(None);
+    }
+    generator.run_loop(show)?;
+    let run = generator.finish()?;
+    Ok((run.is_complete || run.tally.requests > 0).then_some(run))
 }
 
 struct Generator<'a> {
     server: &'a Server,
     address: &'a ConnectAddress,
     load: &'a Load,
+    stop: &'a AtomicBool,
     schedule: Schedule,
     timeout: u64,
     epoll: OwnedFd,
@@ -182,7 +194,7 @@ struct Generator<'a> {
     last_reply: u64,
     last_measured_reply: u64,
     has_given_up: bool,
-    is_stopped: bool,
+    stopped_at: Option<u64>,
     tally: Tally,
     warm_up: Tally,
     latency: Latency,
@@ -201,6 +213,7 @@ impl<'a> Generator<'a> {
         address: &'a ConnectAddress,
         load: &'a Load,
         connections: usize,
+        stop: &'a AtomicBool,
     ) -> Result<Self, LoadError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| LoadError::System("epoll", error.into()))?;
@@ -215,6 +228,7 @@ impl<'a> Generator<'a> {
             server,
             address,
             load,
+            stop,
             schedule: Schedule::new(load),
             timeout: nanos(load.timeout),
             epoll,
@@ -228,7 +242,7 @@ impl<'a> Generator<'a> {
             last_reply: 0,
             last_measured_reply: 0,
             has_given_up: false,
-            is_stopped: false,
+            stopped_at: None,
             tally: Tally::default(),
             warm_up: Tally::default(),
             latency,
@@ -239,6 +253,11 @@ impl<'a> Generator<'a> {
             decode_buffer: BytesMut::with_capacity(4096),
             after_warm_up: None,
         })
+    }
+
+    /// Whether the measurement was interrupted.
+    fn must_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {
@@ -282,7 +301,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Runs the load from the first request to the last reply.
-    fn run_loop(&mut self, watch: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LoadError> {
+    fn run_loop(&mut self, show: &mut dyn FnMut(Progress)) -> Result<(), LoadError> {
         let mut events = event_buffer();
         self.started_at = Instant::now();
         for id in 0..self.connections.len() {
@@ -298,6 +317,9 @@ impl<'a> Generator<'a> {
             self.send_due_requests();
             if now >= next_maintenance {
                 next_maintenance = now + MAINTENANCE_INTERVAL;
+                if self.stopped_at.is_none() && self.must_stop() {
+                    self.stop(now);
+                }
                 self.maintain(now);
             }
             if now >= next_progress {
@@ -311,9 +333,7 @@ impl<'a> Generator<'a> {
                     ),
                     errors: self.tally.errors.total() + self.warm_up.errors.total(),
                 };
-                if watch(progress).is_break() {
-                    self.stop(now);
-                }
+                show(progress);
                 last_progress = (now, replies);
             }
             if self.in_flight == 0 && self.has_sent_all(now) {

@@ -1,6 +1,6 @@
 //! The axes: their ranges and marks.
 
-use crate::bench::report::{format_micros, grouped};
+use crate::bench::report::{format_micros, rounded};
 
 /// An axis with its range and its marks.
 pub(super) struct Axis {
@@ -58,8 +58,33 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
             .filter(is_shown)
             .map(|step| (step.log10(), short(step)))
             .collect(),
-        title: "latency (logarithmic)".into(),
+        title: "latency".into(),
         is_logarithmic: true,
+    }
+}
+
+/// Returns an axis of percentiles, on which each nine has the same width: positions are the negative power of ten of the
+/// share of slower replies. Percentiles up to `nines` are marked, and the median.
+pub(super) fn percentile_axis(nines: f64) -> Axis {
+    let percentiles = [
+        "0 %",
+        "90 %",
+        "99 %",
+        "99.9 %",
+        "99.99 %",
+        "99.999 %",
+        "99.9999 %",
+        "99.99999 %",
+    ];
+    let nine = |(at, text): (u8, &str)| (f64::from(at), text.to_owned());
+    let median = (2_f64.log10(), "50 %".to_owned());
+    let marks = (0..).zip(percentiles).map(nine).chain([median]);
+    Axis {
+        min: 0.0,
+        max: nines,
+        marks: marks.filter(|(at, _)| *at <= nines).collect(),
+        title: "percentile".into(),
+        is_logarithmic: false,
     }
 }
 
@@ -76,7 +101,7 @@ pub(super) fn rate_axis(max: f64) -> Axis {
     let mut at = 0.0;
     let mut shown = Vec::new();
     while at <= marks {
-        shown.push((at * step, grouped(at * step)));
+        shown.push((at * step, rounded(at * step).to_string()));
         at += 1.0;
     }
     Axis {

@@ -9,16 +9,16 @@ mod svg;
 
 use super::number::{to_f64, to_u64};
 use super::report::{Report, Row, server_prefix};
-use axis::{Axis, latency_axis, rate_axis};
+use axis::{Axis, latency_axis, percentile_axis, rate_axis};
 use svg::{Anchor, Drawing, Ink};
 
 /// Points of a curve for each nine of the distribution.
 const POINTS_PER_NINE: usize = 20;
 /// The maximum number of lines; more cannot be told apart.
 const MAX_LINES: usize = 6;
-const WIDTH: f64 = 960.0;
+const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 74.0;
-const RIGHT: f64 = 190.0;
+const RIGHT: f64 = 230.0;
 
 /// The area of a curve, in pixels, with its axes.
 struct Panel {
@@ -37,63 +37,48 @@ pub(crate) fn svg(report: &Report<'_>) -> String {
         .into_iter()
         .filter(|row| !row.latency.is_empty())
         .collect();
-    let servers: Vec<String> = report
-        .plan
-        .servers
-        .iter()
-        .map(|server| server.target.to_string())
-        .collect();
-    let map = report
-        .plan
-        .servers
-        .first()
-        .map_or("", |server| server.target.map.as_str());
+    let servers = report.plan.servers.len();
+    let caveats = report.caveats();
     let mut drawing = Drawing::default();
-    let mut title = format!("postmapd bench: map {map} of {}", servers.join(" and "));
-    let heading = match servers.as_slice() {
-        [one] => format!("{one}, map {map}"),
-        _ => format!("map {map}"),
-    };
-    drawing.text((LEFT - 50.0, 32.0), &heading, Anchor::Start, 17.0, Ink::Text);
-    drawing.label((LEFT - 50.0, 54.0), &report.load_description(), Anchor::Start);
-    if let Some(caveat) = report.caveat() {
-        title = format!("{title}; {caveat}");
-        drawing.text((WIDTH - 20.0, 32.0), caveat, Anchor::End, 15.0, Ink::Series(1));
-    }
-    let mut top = 72.0;
-    if servers.len() > 1 {
-        for (letter, server) in ('A'..).zip(&servers) {
-            drawing.label((LEFT - 50.0, top), &format!("{letter} = {server}"), Anchor::Start);
-            top += 18.0;
-        }
-    }
-    top += 34.0;
-    let bottom = top + 280.0;
-    distribution(&mut drawing, &rows, servers.len(), top, bottom);
-    let mut height = bottom + 56.0;
+    let mut top = heading(&mut drawing, report, &caveats) + 34.0;
+    let mut bottom = top + 280.0;
+    distribution(&mut drawing, report, &rows, (top, bottom));
     let mut connections: Vec<usize> = rows.iter().map(|row| row.connections).collect();
     connections.dedup();
     if connections.len() > 1 {
-        let top = bottom + 110.0;
-        let bottom = top + 210.0;
-        over_connections(&mut drawing, &rows, &connections, servers.len(), (top, bottom));
-        height = bottom + 56.0;
+        top = bottom + 110.0;
+        bottom = top + 210.0;
+        over_connections(&mut drawing, &rows, &connections, servers, (top, bottom));
     }
-    drawing.finish(WIDTH, height, &title)
+    let mut title = format!("postmapd bench: {}", report.servers().join("; "));
+    for caveat in &caveats {
+        title = format!("{title}; {caveat}");
+    }
+    drawing.finish(WIDTH, bottom + 56.0, &title)
 }
 
-/// Returns the name of a row for the legend.
-fn legend_text(row: &Row, servers: usize) -> String {
-    let letter = server_prefix(servers, row.server);
-    let noun = if row.connections == 1 {
-        "connection"
-    } else {
-        "connections"
-    };
-    format!("{letter}{} {noun}", row.connections)
+/// Draws the servers, the load and its results, the date and the machine, and what makes the curves doubtful. Returns
+/// the position of the last line.
+fn heading(drawing: &mut Drawing, report: &Report<'_>, caveats: &[String]) -> f64 {
+    let x = LEFT - 50.0;
+    let mut y = 12.0;
+    for server in report.servers() {
+        y += 20.0;
+        drawing.text((x, y), &server, Anchor::Start, 16.0, Ink::Text);
+    }
+    for line in [report.summary(), report.origin()] {
+        y += 20.0;
+        drawing.label((x, y), &line, Anchor::Start);
+    }
+    for caveat in caveats {
+        y += 22.0;
+        drawing.text((x, y), caveat, Anchor::Start, 15.0, Ink::Series(1));
+    }
+    y
 }
 
-fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, bottom: f64) {
+fn distribution(drawing: &mut Drawing, report: &Report<'_>, rows: &[Row], (top, bottom): (f64, f64)) {
+    let servers = report.plan.servers.len();
     // If there are too many numbers of connections, some are chosen evenly, including the first and the last.
     let groups = rows.len() / servers.max(1);
     let max = MAX_LINES / servers.max(1);
@@ -116,29 +101,12 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
         .iter()
         .filter_map(|curve| Some(curve.last()?.0))
         .fold(1.0, f64::max);
-    let percent = [
-        "0 %",
-        "90 %",
-        "99 %",
-        "99.9 %",
-        "99.99 %",
-        "99.999 %",
-        "99.9999 %",
-        "99.99999 %",
-    ];
-    let marks = (0_u8..).map(f64::from).zip(percent.map(str::to_owned));
     let panel = Panel {
         left: LEFT,
         right: WIDTH - RIGHT,
         top,
         bottom,
-        x: Axis {
-            min: 0.0,
-            max: nines,
-            marks: marks.filter(|(at, _)| *at <= nines).collect(),
-            title: "percentile of replies".into(),
-            is_logarithmic: false,
-        },
+        x: percentile_axis(nines),
         y: latency_axis(curves.iter().flatten().map(|point| point.1)),
     };
     drawing.panel(&panel);
@@ -149,7 +117,7 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
             series,
             dashed,
         );
-        drawing.legend(top, number, series, &legend_text(row, servers), dashed);
+        drawing.legend(top, number, series, &report.row_label(row), dashed);
     }
 }
 
@@ -206,20 +174,17 @@ fn over_connections(
                 .map(|row| panel.at((position(row.connections), figure(row))))
                 .collect()
         };
-        drawing.line(&curve(&rates, &Row::rate), Ink::Series(0), dashed);
-        drawing.line(
-            &curve(&times, &|row| row.latency.quantile(0.5)),
-            Ink::Series(2),
-            dashed,
-        );
-        drawing.line(
-            &curve(&times, &|row| row.latency.quantile(0.99)),
-            Ink::Series(1),
-            dashed,
-        );
-        for (line, (series, what)) in [(0, "replies/s"), (1, "p99"), (2, "p50")].into_iter().enumerate() {
+        drawing.points(&curve(&rates, &Row::rate), Ink::Series(0), dashed);
+        if servers > 1 {
+            let (x, y) = (rates.right - 90.0 + 50.0 * to_f64(to_u64(server)), top - 16.0);
+            drawing.line(&[(x, y), (x + 22.0, y)], Ink::Series(0), dashed);
+            drawing.label((x + 28.0, y + 4.0), if dashed { "B" } else { "A" }, Anchor::Start);
+        }
+        for (line, (series, what, share)) in [(1, "p99", 0.99), (2, "p50", 0.5)].into_iter().enumerate() {
+            let quantile = |row: &Row| row.latency.quantile(share);
+            drawing.points(&curve(&times, &quantile), Ink::Series(series), dashed);
             let text = format!("{letter}{what}");
-            drawing.legend(top, 3 * server + line, Ink::Series(series), &text, dashed);
+            drawing.legend(top, 2 * server + line, Ink::Series(series), &text, dashed);
         }
     }
 }
@@ -242,6 +207,14 @@ impl Panel {
 impl Drawing {
     fn label(&mut self, at: (f64, f64), text: &str, anchor: Anchor) {
         self.text(at, text, anchor, 12.0, Ink::Text);
+    }
+
+    /// Draws a line through measured points, which it marks.
+    fn points(&mut self, points: &[(f64, f64)], ink: Ink, dashed: bool) {
+        self.line(points, ink, dashed);
+        for point in points {
+            self.dot(*point, ink);
+        }
     }
 
     /// Draws a legend entry beside a panel with this top. Rows are numbered from 0.

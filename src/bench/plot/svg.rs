@@ -55,6 +55,16 @@ impl Drawing {
         );
     }
 
+    /// Draws a dot.
+    pub(super) fn dot(&mut self, (x, y): (f64, f64), ink: Ink) {
+        let fill = fill(ink);
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            self.shapes,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" {fill}/>"
+        );
+    }
+
     /// Draws a text of this size, in pixels, with its baseline at `y`.
     pub(super) fn text(&mut self, (x, y): (f64, f64), text: &str, anchor: Anchor, size: f64, ink: Ink) {
         let anchor = match anchor {
@@ -62,10 +72,7 @@ impl Drawing {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        let fill = match ink {
-            Ink::Text | Ink::Grid => "class=\"ink\"".to_owned(),
-            Ink::Series(number) => format!("fill=\"{}\"", colour(number)),
-        };
+        let fill = fill(ink);
         let text = escaped(text);
         // Writing to a string does not fail.
         let _ = writeln!(
@@ -82,6 +89,13 @@ impl Drawing {
              viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
              <rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n{shapes}</svg>\n"
         )
+    }
+}
+
+fn fill(ink: Ink) -> String {
+    match ink {
+        Ink::Text | Ink::Grid => "class=\"ink\"".to_owned(),
+        Ink::Series(number) => format!("fill=\"{}\"", colour(number)),
     }
 }
 

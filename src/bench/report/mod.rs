@@ -1,25 +1,30 @@
-//! The report, as text, JSON and CSV.
+//! The report, as text, JSON, CSV and HdrHistogram text.
 //!
 //! JSON and CSV are interfaces: fields may be added, and none changes its meaning. All latencies are in microseconds. A
 //! wrong reply is reported by its key and the kinds of the expected and the actual reply, never by a value.
 
-mod machine;
+mod format;
+mod hdr;
+mod structured;
+mod tables;
 mod text;
+mod warnings;
+
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use super::latency::Latency;
-use super::load::{LATE_AFTER, Run};
-use super::number::{ratio, round, to_f64, to_u64};
+use super::load::Run;
+use super::machine::Machine;
+use super::number::{ratio, to_f64};
 use super::tally::{ErrorCounts, Tally};
 use super::{Measurement, Plan};
+pub(super) use format::format_micros;
+use format::{percent, plural};
 
 /// Above this share of late requests, the figures depend on the generator as much as on the server.
 const MAX_LATE_SHARE: f64 = 0.01;
-/// Above this share of a processor, the generator may be the limit.
-const BUSY_SHARE: f64 = 0.95;
-/// Above this share of time waiting for a processor, the generator shares one with the server or other programs.
-const CONTENDED_SHARE: f64 = 0.2;
 
 /// Measurements and their circumstances.
 pub(crate) struct Report<'a> {
@@ -29,6 +34,12 @@ pub(crate) struct Report<'a> {
     pub seed: u64,
     /// Whether the replies were compared with the files.
     pub verified: bool,
+    /// The machine of the generator.
+    pub machine: &'a Machine,
+    /// When the first run began.
+    pub started_at: SystemTime,
+    /// How long all runs took, with their warm-ups.
+    pub elapsed: Duration,
     /// The results.
     pub measured: &'a [Measurement],
 }
@@ -46,7 +57,7 @@ struct GeneratorFigures {
 }
 
 /// Rounds to three decimals; further digits would be noise.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 
@@ -73,11 +84,47 @@ pub(super) struct Row {
     tally: Tally,
     seconds: f64,
     cpu: Option<u64>,
+    /// Whether the generator kept up in every round.
+    is_valid: bool,
+    /// Whether no round was interrupted.
+    is_complete: bool,
 }
 
 impl Row {
+    fn new(measurement: &Measurement) -> Self {
+        let run = &measurement.run;
+        Self {
+            server: measurement.server,
+            connections: measurement.connections,
+            latency: run.latency.clone(),
+            tally: run.tally,
+            seconds: run.seconds,
+            cpu: run.server_cpu.map(|usage| usage.running),
+            is_valid: GeneratorFigures::new(run).valid,
+            is_complete: run.is_complete,
+        }
+    }
+
+    /// Adds another round.
+    fn append(&mut self, round: &Row) {
+        self.latency.append(&round.latency);
+        self.tally.append(&round.tally);
+        self.seconds += round.seconds;
+        self.cpu = self.cpu.zip(round.cpu).map(|(sum, more)| sum + more);
+        self.is_valid &= round.is_valid;
+        self.is_complete &= round.is_complete;
+    }
+
     pub(super) fn rate(&self) -> f64 {
         ratio(to_f64(self.tally.replies()), self.seconds)
+    }
+
+    /// Returns words for what makes the figures of the row doubtful.
+    pub(super) fn marks(&self) -> impl Iterator<Item = &'static str> {
+        let marks = [(!self.is_valid, "invalid"), (!self.is_complete, "incomplete")];
+        marks
+            .into_iter()
+            .filter_map(|(applies, mark)| applies.then_some(mark))
     }
 }
 
@@ -87,42 +134,38 @@ impl Report<'_> {
         self.errors().total() == 0
     }
 
+    /// Whether every run of the plan was made, and none was interrupted.
+    pub(crate) fn is_complete(&self) -> bool {
+        let is_complete = |measurement: &Measurement| measurement.run.is_complete;
+        self.measured.len() == self.plan.runs() && self.measured.iter().all(is_complete)
+    }
+
     /// Returns the errors of all runs, warm-ups included.
     fn errors(&self) -> ErrorCounts {
-        let mut all = Tally::default();
+        let mut all = self.total();
         for measured in self.measured {
-            all.append(&measured.run.tally);
             all.append(&measured.run.warm_up);
         }
         all.errors
     }
 
+    /// Returns the counts of all runs, without the warm-ups.
+    fn total(&self) -> Tally {
+        let mut all = Tally::default();
+        for measured in self.measured {
+            all.append(&measured.run.tally);
+        }
+        all
+    }
+
     /// Sums the rounds by server and number of connections.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
-        for Measurement {
-            server,
-            connections,
-            run,
-            ..
-        } in self.measured
-        {
-            let same = |row: &&mut Row| (row.server, row.connections) == (*server, *connections);
-            let cpu = run.server_cpu.map(|usage| usage.running);
-            if let Some(row) = rows.iter_mut().find(same) {
-                row.latency.append(&run.latency);
-                row.tally.append(&run.tally);
-                row.seconds += run.seconds;
-                row.cpu = row.cpu.zip(cpu).map(|(sum, more)| sum + more);
-            } else {
-                rows.push(Row {
-                    server: *server,
-                    connections: *connections,
-                    latency: run.latency.clone(),
-                    tally: run.tally,
-                    seconds: run.seconds,
-                    cpu,
-                });
+        for round in self.measured.iter().map(Row::new) {
+            let same = |row: &&mut Row| (row.server, row.connections) == (round.server, round.connections);
+            match rows.iter_mut().find(same) {
+                Some(row) => row.append(&round),
+                None => rows.push(round),
             }
         }
         rows.sort_by_key(|row| (row.connections, row.server));
@@ -133,11 +176,26 @@ impl Report<'_> {
         self.plan.servers.len() > 1
     }
 
+    /// Returns the servers and the map, each server with its letter if there are two.
+    pub(super) fn servers(&self) -> Vec<String> {
+        let servers = ('A'..).zip(&self.plan.servers);
+        servers
+            .map(|(letter, server)| {
+                let letter = if self.is_comparison() {
+                    format!("{letter} = ")
+                } else {
+                    String::new()
+                };
+                format!("{letter}{}, map {}", server.target, server.target.map)
+            })
+            .collect()
+    }
+
     /// Returns a description of the load.
-    pub(super) fn load_description(&self) -> String {
+    fn load_description(&self) -> String {
         let load = &self.plan.load;
         match load.rate {
-            Some(rate) => format!("open loop, {} requests/s", grouped(rate)),
+            Some(rate) => format!("open loop, {rate} requests/s"),
             None if load.pipeline == 1 => "closed loop, one request in flight on each connection".into(),
             None => format!(
                 "closed loop, {} requests in flight on each connection",
@@ -146,74 +204,53 @@ impl Report<'_> {
         }
     }
 
-    /// Whether there were replies, and all of them were *not found*.
-    fn are_all_misses(&self) -> bool {
-        let tallies = || self.measured.iter().map(|measurement| &measurement.run.tally);
-        let are_misses = tallies().all(|tally| tally.found == 0 && tally.cannot_tell == 0);
-        are_misses && tallies().any(|tally| tally.not_found > 0)
+    /// Returns a description of the length of a run.
+    fn run_length(&self) -> String {
+        let load = &self.plan.load;
+        let seconds = load
+            .duration
+            .map(|duration| format!("{} s", duration.as_secs_f64()));
+        let requests = load.count.map(|count| plural(count, "request"));
+        let limits: Vec<String> = requests.into_iter().chain(seconds).collect();
+        format!("{} for each run", limits.join(" or "))
     }
 
-    /// Returns a caveat for the plot, if its curves are misleading.
-    pub(crate) fn caveat(&self) -> Option<&'static str> {
-        let is_invalid = self
-            .measured
-            .iter()
-            .any(|measurement| !GeneratorFigures::new(&measurement.run).valid);
-        if is_invalid {
-            Some("INVALID: the generator could not keep up")
+    /// Returns the date, the version of postmapd and the machine.
+    pub(super) fn origin(&self) -> String {
+        format!(
+            "{}, postmapd {}, on {}",
+            self.date(),
+            env!("CARGO_PKG_VERSION"),
+            self.machine
+        )
+    }
+
+    /// Returns when the first run began, in UTC (RFC 3339).
+    fn date(&self) -> String {
+        humantime::format_rfc3339_seconds(self.started_at).to_string()
+    }
+
+    /// Returns a summary: load, length of a run, and the share of replies with a value.
+    pub(super) fn summary(&self) -> String {
+        let total = self.total();
+        format!(
+            "{}; {}; {} found",
+            self.load_description(),
+            self.run_length(),
+            percent(total.found, total.replies())
+        )
+    }
+
+    /// Returns the name of a row for a legend, which says whether it is invalid.
+    pub(super) fn row_label(&self, row: &Row) -> String {
+        let letter = server_prefix(self.plan.servers.len(), row.server);
+        let noun = if row.connections == 1 {
+            "connection"
         } else {
-            self.are_all_misses().then_some("every reply was not found")
-        }
-    }
-
-    /// Returns reasons why the figures may not be those of the server.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.are_all_misses() {
-            warnings.push(
-                "Every reply was not found, so these are the latencies of misses only. Use --dir for the keys of the \
-                 tables, or --keys for a list of your own."
-                    .to_owned(),
-            );
-        }
-        let generators = || {
-            self.measured
-                .iter()
-                .map(|measurement| (measurement, GeneratorFigures::new(&measurement.run)))
+            "connections"
         };
-        let invalid: Vec<_> = generators().filter(|(_, generator)| !generator.valid).collect();
-        if let Some((measurement, generator)) = invalid.first() {
-            warnings.push(format!(
-                "Invalid: the generator could not keep up. With {}, it sent {} of {} requests more than {} late (up \
-                 to {}), although a connection was free. The latencies include its own delays.",
-                plural(to_u64(measurement.connections), "connection"),
-                generator.late,
-                measurement.run.lateness.len(),
-                format_micros(to_f64(LATE_AFTER) / 1e3),
-                format_micros(generator.lateness_max_us),
-            ));
-        }
-        let longest = generators()
-            .map(|(_, generator)| generator.cpu_wait)
-            .fold(0.0, f64::max);
-        if longest >= CONTENDED_SHARE {
-            warnings.push(format!(
-                "The generator waited for a processor {:.0} % of the time, because it shared one with the server or \
-                 with other programs. This distorts all figures; use taskset(1) to give each its own.",
-                longest * 100.0
-            ));
-        }
-        let busiest = generators()
-            .map(|(_, generator)| generator.cpu)
-            .fold(0.0, f64::max);
-        if busiest >= BUSY_SHARE {
-            warnings.push(format!(
-                "The generator used {:.0} % of a processor: if the replies per second no longer rise, it may be the \
-                 limit.",
-                busiest * 100.0
-            ));
-        }
-        warnings
+        let mark = if row.is_valid { "" } else { ", invalid" };
+        format!("{letter}{} {noun}{mark}", row.connections)
     }
 }
 
@@ -223,64 +260,5 @@ pub(super) fn server_prefix(servers: usize, server: usize) -> &'static str {
         (0 | 1, _) => "",
         (_, 0) => "A, ",
         _ => "B, ",
-    }
-}
-
-fn plural(number: u64, noun: &str) -> String {
-    let grouped = grouped(to_f64(number));
-    if number == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{grouped} {noun}s")
-    }
-}
-
-/// Formats an integer in groups of three digits.
-pub(super) fn grouped(number: f64) -> String {
-    let digits = round(number).to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Formats microseconds with three digits and a unit.
-pub(super) fn format_micros(micros: f64) -> String {
-    let (number, unit) = match micros {
-        micros if micros < 999.5 => (micros, "µs"),
-        micros if micros < 999_500.0 => (micros / 1e3, "ms"),
-        micros => (micros / 1e6, "s"),
-    };
-    let decimals = match number {
-        number if number < 9.995 => 2,
-        number if number < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{number:.decimals$} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{format_micros, grouped};
-
-    #[test]
-    fn figures_have_three_digits_and_a_unit() {
-        for (micros, shown) in [
-            (0.0, "0.00 µs"),
-            (9.994, "9.99 µs"),
-            (83.14, "83.1 µs"),
-            (999.4, "999 µs"),
-            (999.6, "1.00 ms"),
-            (12_345.0, "12.3 ms"),
-            (1_500_000.0, "1.50 s"),
-        ] {
-            assert_eq!(format_micros(micros), shown);
-        }
-        assert_eq!(grouped(123.4), "123");
-        assert_eq!(grouped(1_234_567.0), "1 234 567");
     }
 }

@@ -1,113 +1,78 @@
-//! The report as text: a table, the ratios, the generator's own figures, and the errors.
+//! The report as text: circumstances, tables, the ratios, the generator's own figures, and the errors.
 
 use std::fmt;
 use std::io;
 
-use super::{GeneratorFigures, Report, format_micros, grouped, plural, server_prefix};
+use super::format::{format_micros, plural};
+use super::{GeneratorFigures, Report, server_prefix};
 use crate::bench::compare::{Spread, compare};
 use crate::bench::load::Mismatch;
-use crate::bench::number::{ratio, to_f64, to_u64};
-use crate::bench::tally::Tally;
+use crate::bench::number::to_u64;
 
 impl Report<'_> {
     /// Prints the report as text.
     pub(crate) fn text(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let load = &self.plan.load;
-        let Some(first) = self.plan.servers.first() else {
-            return Ok(());
-        };
-        for (letter, server) in ('A'..).zip(&self.plan.servers) {
-            let letter = if self.is_comparison() {
-                format!("{letter} = ")
-            } else {
-                String::new()
-            };
-            writeln!(out, "{letter}{}, map {}", server.target, server.target.map)?;
+        for line in self.servers() {
+            writeln!(out, "{line}")?;
         }
+        writeln!(out, "{}", self.origin())?;
         let verified = if self.verified {
             "replies compared with the files"
         } else {
             "replies not verified"
         };
-        let keys = plural(to_u64(first.requests.len()), "key");
+        let keys = self
+            .plan
+            .servers
+            .first()
+            .map_or(0, |server| server.requests.len());
+        let keys = plural(to_u64(keys), "key");
         writeln!(out, "{keys} (seed {}), {verified}", self.seed)?;
-        let long = match (load.duration, load.count) {
-            (Some(duration), None) => format!("{} s", duration.as_secs_f64()),
-            (Some(duration), Some(count)) => format!(
-                "{} requests or {} s",
-                grouped(to_f64(count)),
-                duration.as_secs_f64()
-            ),
-            (None, Some(count)) => format!("{} requests", grouped(to_f64(count))),
-            (None, None) => String::new(),
-        };
-        let warm_up = load.warm_up.as_secs_f64();
         writeln!(
             out,
-            "{}; {long} for each run, after {warm_up} s of warm-up\n",
-            self.load_description()
+            "{}; {}, after {} s of warm-up\n",
+            self.load_description(),
+            self.run_length(),
+            self.plan.load.warm_up.as_secs_f64()
         )?;
-        self.print_table(out)?;
-        self.print_outcomes(out)?;
+        let rows = self.rows();
+        if !rows.is_empty() {
+            self.print_counts(out, &rows)?;
+            writeln!(out)?;
+            self.print_latencies(out, &rows)?;
+            writeln!(out)?;
+        }
+        self.print_total(out)?;
         if self.is_comparison() {
             self.print_ratios(out)?;
         }
-        self.print_generator(out)?;
+        if !rows.is_empty() {
+            self.print_generator(out)?;
+        }
         self.print_errors(out)
     }
 
-    fn print_table(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let rows = self.rows();
-        let has_cpu = rows.iter().any(|row| row.cpu.is_some());
-        let letter = if self.is_comparison() { "  " } else { "" };
-        write!(
-            out,
-            "{letter}{:>11}  {:>10}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>7}",
-            "connections", "replies/s", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "errors"
-        )?;
-        writeln!(out, "{}", if has_cpu { "  cpu/reply" } else { "" })?;
-        for row in rows {
-            if self.is_comparison() {
-                write!(out, "{} ", if row.server == 0 { 'A' } else { 'B' })?;
-            }
-            write!(out, "{:>11}  {:>10}", row.connections, grouped(row.rate()))?;
-            for (_, micros) in row.latency.figures() {
-                let shown = if row.latency.is_empty() {
-                    "-".to_owned()
-                } else {
-                    format_micros(micros)
-                };
-                write!(out, "  {shown:>8}")?;
-            }
-            write!(out, "  {:>7}", row.tally.errors.total())?;
-            if let Some(cpu) = row.cpu {
-                write!(
-                    out,
-                    "  {:>9}",
-                    format_micros(ratio(to_f64(cpu), to_f64(row.tally.replies())) / 1e3)
-                )?;
-            }
-            writeln!(out)?;
-        }
-        Ok(())
-    }
-
-    /// Prints the kinds of replies of all runs.
-    fn print_outcomes(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let sum = |figure: &dyn Fn(&Tally) -> u64| {
-            let figures = self
-                .measured
-                .iter()
-                .map(|measurement| figure(&measurement.run.tally));
-            grouped(to_f64(figures.sum()))
-        };
+    /// Prints the requests, the duration and the kinds of replies of all runs.
+    fn print_total(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let total = self.total();
+        let measured: f64 = self
+            .measured
+            .iter()
+            .map(|measurement| measurement.run.seconds)
+            .sum();
         writeln!(
             out,
-            "\nof {} replies: {} found, {} not found, {} cannot tell",
-            sum(&Tally::replies),
-            sum(&|tally| tally.found),
-            sum(&|tally| tally.not_found),
-            sum(&|tally| tally.cannot_tell)
+            "{} in {measured:.3} s ({:.3} s with warm-ups)",
+            plural(total.requests, "request"),
+            self.elapsed.as_secs_f64()
+        )?;
+        writeln!(
+            out,
+            "of {} replies: {} found, {} not found, {} cannot tell",
+            total.replies(),
+            total.found,
+            total.not_found,
+            total.cannot_tell
         )
     }
 

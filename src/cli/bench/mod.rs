@@ -2,15 +2,15 @@
 //!
 //! The report goes to standard output; a progress line goes to standard error, if that is a terminal.
 
+mod files;
 mod terminal;
 mod values;
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -19,7 +19,7 @@ use super::tables::Tables;
 use super::{Error, exit_code, print_message};
 use crate::bench::keys::{self, KeysError, Random, RequestSet};
 use crate::bench::load::Load;
-use crate::bench::plot;
+use crate::bench::machine::Machine;
 use crate::bench::report::Report;
 use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
@@ -27,8 +27,8 @@ use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::map::{Map, Maps};
 use crate::os::printable::{enumeration, printable_path};
-use crate::os::replace_file::{self, ReplaceError};
-use terminal::{Interrupt, ProgressLine};
+use files::Files;
+use terminal::{ProgressLine, catch_interrupt};
 use values::{between, duration, map_name, nonzero_duration, number};
 
 /// The numbers of connections without `--connections`, and with `--rate` or `--compare`.
@@ -54,27 +54,36 @@ reply is compared with the files and the environment, a value byte for byte. Wit
 (cannot tell) is a wrong reply. For a wrong reply, the report has the key and the kinds of the expected and the \
 received reply. It never contains a credential.
 
+The report has the date, the version and the machine of the generator; for each number of connections the requests, the \
+duration, the replies per second, and how many replies were found, not found and cannot tell; and the latencies, with \
+their standard deviation. It warns if 95 % of the replies or more are not found.
+
 The report covers the generator too: one thread generates the load, and its processor time, its time waiting for a \
 processor and its late requests are reported (generator). If it sends more than 1 in 100 requests over 1 ms late \
-although a connection is free, the report marks the measurement as invalid. This does not change the exit code.
+although a connection is free, the report and the plot mark the measurement as invalid. This does not change the exit \
+code.
 
 --plot draws the latency distribution on a percentile axis that gives each nine (90 %, 99 %, 99.9 %) the same width. \
-For several numbers of connections, it also draws the replies per second and the latencies by number of connections.
+For several numbers of connections, it also draws the replies per second and the latencies by number of connections. \
+--hdr writes the latency distribution as text for the plotters of HdrHistogram: lines of Value, Percentile, TotalCount \
+and 1/(1-Percentile).
 
 --format json has the fields below, with latencies in microseconds. Fields can be added; the meaning of existing \
 fields does not change. --format csv has the same figures, one line for each run, and the column names in the first \
 line: latencies such as p99_us; errors in total (errors) and by kind, such as error_wrong; and figures of the \
 generator and the warm-up, such as generator_cpu, late and warm_up_requests.
 
-Ctrl-C ends the measurement and reports the results so far; a second Ctrl-C ends the program.
+Ctrl-C (SIGINT) ends the measurement: after waiting for replies in flight, for a second at most, bench reports the \
+results so far, marked as incomplete, and exits with 130. A second Ctrl-C ends the program at once.
 
 Exit codes: 0 every reply was correct; 1 wrong or missing replies; 2 usage; 69 cannot connect; 71 a system call failed; \
-130 interrupted.
+130 \
+interrupted, so the report is incomplete.
 
 Examples:
   postmapd bench socketmap:inet:127.0.0.1:10451 relayhost --dir /etc/postmapd
   postmapd bench socketmap:unix:/var/spool/postfix/postmapd/socketmap relayhost \\
-      --connections 1,8,64 --plot curve.svg
+      --connections 1,8,64 --plot curve.svg --hdr latency.hgrm
   postmapd bench tcp:127.0.0.1:10452 relayhost --dir /etc/postmapd --hits 0.75 \\
       --rate 20000 --duration 30s
   postmapd bench socketmap:inet:127.0.0.1:10451 sasl --keys senders.txt --pid \"$(pidof postmapd)\"
@@ -84,19 +93,23 @@ Examples:
       --format json | jq '.runs[].latency_us'
 
 Fields of --format json:
-  version, ok             version of postmapd; whether there was no error
+  version, date, machine  version of postmapd; start of the first run (RFC 3339);
+                          cpu, cpus, kernel of the generator
+  ok, complete            whether there was no error, and no interruption
   map, servers, mode      map name; endpoints as given; closed or open
   rate, pipeline, duration_seconds, count, warm_up_seconds, timeout_seconds,
   rounds, keys, seed, verified
+  elapsed_seconds         duration of all runs, with their warm-ups
   runs[]                  one for each server, round and number of connections,
                           in the order of measurement:
     server                0 or 1, as in servers
     round, connections
+    complete              whether it was not interrupted
     seconds               from the end of the warm-up to the last reply
     requests              = replies + malformed + closed + timeout + unsent
     replies               = found + not_found + cannot_tell
     found, not_found, cannot_tell, replies_per_second
-    latency_us            mean, p50, p90, p99, p99_9, p99_99, max
+    latency_us            min, mean, stddev, p50, p90, p99, p99_9, p99_99, max
     errors                total; replies: wrong, cannot_tell; no replies:
                           malformed, closed, timeout, unsent; extra: unsolicited
                           bytes; connect: reconnecting failed
@@ -111,20 +124,25 @@ Fields of --format json:
                           median, min and max of each ratio, or null:
     replies_per_second, mean, p50, p90, p99, p99_9, p99_99, max, server_cpu")]
 pub(super) struct Bench {
-    #[command(flatten)]
-    options: Options,
+    /// The server, written as in main.cf: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
+    #[arg(value_name = "ENDPOINT")]
+    endpoint: String,
+
+    /// Name of the map
+    #[arg(value_name = "MAP", value_parser = map_name)]
+    map: String,
 
     /// Numbers of connections, measured one after the other [default: 1,2,4,8,16,32; with --rate or --compare: 16]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = number::<1, 100_000>)]
     connections: Vec<usize>,
 
-    /// Number of requests in flight on each connection; Postfix has one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<1, 10_000>)]
-    pipeline: usize,
-
     /// Number of requests per second, due at fixed times [default: as many as the server answers]
     #[arg(long, value_name = "N", value_parser = between(0.01, 10_000_000.0))]
     rate: Option<f64>,
+
+    /// Number of requests in flight on each connection; Postfix has one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<1, 10_000>)]
+    pipeline: usize,
 
     /// Duration of each run, such as 500ms, 10s or 2m [default: 3s without --count]
     #[arg(long, value_name = "TIME", value_parser = nonzero_duration)]
@@ -162,6 +180,9 @@ pub(super) struct Bench {
     #[arg(long)]
     no_verify: bool,
 
+    #[command(flatten)]
+    options: Options,
+
     /// Process IDs of the server, to report its processor time and that of its child processes
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     pid: Vec<u32>,
@@ -182,17 +203,8 @@ pub(super) struct Bench {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
-    /// SVG file for a plot of the result; its name must end in .svg
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
-
-    /// The server, written as in main.cf: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
-    #[arg(value_name = "ENDPOINT")]
-    endpoint: String,
-
-    /// Name of the map
-    #[arg(value_name = "MAP", value_parser = map_name)]
-    map: String,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// The exit code after SIGINT, as in shells: 128 and the number of the signal.
@@ -211,7 +223,7 @@ enum Format {
 
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let plot = self.plot_file()?;
+        let files = self.files.check()?;
         let keys = self.listed_keys()?;
         let needs_tables = self.options.has_explicit_dir() && (keys.is_none() || !self.no_verify);
         let tables = if needs_tables { Some(self.tables()?) } else { None };
@@ -245,39 +257,26 @@ impl Bench {
         };
         raise_file_limit(plan.connections.iter().copied().max().unwrap_or_default());
         let mut line = ProgressLine::default();
-        let mut interrupt = Interrupt::block();
-        let measured = plan.run(&mut |step, progress| {
-            line.show(step, progress);
-            if interrupt.as_mut().is_some_and(Interrupt::poll) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
+        let interrupted = catch_interrupt();
+        let (started_at, since) = (SystemTime::now(), Instant::now());
+        let measured = plan.run(&interrupted, &mut |step, progress| line.show(step, progress));
         line.clear();
-        let measured = measured?;
-        let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.received);
-        if is_interrupted {
-            print_message("interrupted; the report has the results so far");
-        }
         let report = Report {
             plan: &plan,
             seed: self.seed,
             verified: expected.is_some(),
-            measured: &measured,
+            machine: &Machine::read(),
+            started_at,
+            elapsed: since.elapsed(),
+            measured: &measured?,
         };
         self.print(&report)
             .map_err(Error::system("cannot print the report"))?;
-        if let Some(path) = plot {
-            let svg = plot::svg(&report);
-            // Follows no link of another user, as root in a directory of that user.
-            replace_file::edit::<ReplaceError>(path, 0o644, |_| Ok(Some(svg.clone().into_bytes().into())))
-                .map_err(|error| Error::system("cannot write the plot")(io::Error::other(error)))?;
-        }
-        Ok(if is_interrupted {
-            ExitCode::from(EXIT_INTERRUPTED)
-        } else {
+        files.write(&report)?;
+        Ok(if report.is_complete() {
             exit_code(report.is_ok())
+        } else {
+            ExitCode::from(EXIT_INTERRUPTED)
         })
     }
 
@@ -294,29 +293,6 @@ impl Bench {
             }
         }
         out.flush()
-    }
-
-    /// Returns the file of the plot, checked before the measurement, which may take minutes.
-    fn plot_file(&self) -> Result<Option<&Path>, Error> {
-        let Some(path) = self.plot.as_deref() else {
-            return Ok(None);
-        };
-        let directory = path
-            .parent()
-            .filter(|directory| !directory.as_os_str().is_empty());
-        if directory.is_some_and(|directory| !directory.is_dir()) {
-            return Err(usage("--plot", "the directory of this file does not exist"));
-        }
-        if !path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("svg"))
-        {
-            return Err(usage(
-                "--plot",
-                "the plot is an SVG file, and its name must end in .svg",
-            ));
-        }
-        Ok(Some(path))
     }
 
     fn listed_keys(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {

@@ -3,9 +3,11 @@
 //! Ctrl-C ends the measurement, and what was measured so far is reported; a second one ends the program.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{SigSet, Signal};
 
 use super::super::count_of;
 use crate::bench::Step;
@@ -46,35 +48,26 @@ impl ProgressLine {
     }
 }
 
-/// SIGINT, blocked for the process.
-pub(super) struct Interrupt {
-    previous: SigSet,
-    signal_fd: SignalFd,
-    /// Whether SIGINT has arrived.
-    pub(super) received: bool,
-}
-
-impl Interrupt {
-    /// Blocks SIGINT. `None` where the system does not allow it: then SIGINT ends the program as usual.
-    pub(super) fn block() -> Option<Self> {
-        let signals: SigSet = [Signal::SIGINT].into_iter().collect();
-        let signal_fd =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
-        let previous = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
-        Some(Self {
-            previous,
-            signal_fd,
-            received: false,
-        })
-    }
-
-    /// Whether SIGINT has arrived. From then on the next one ends the program.
-    pub(super) fn poll(&mut self) -> bool {
-        if !self.received && matches!(self.signal_fd.read_signal(), Ok(Some(_))) {
-            self.received = true;
-            // This cannot fail with a mask from the kernel.
-            let _ = self.previous.thread_set_mask();
+/// Catches the first SIGINT: it sets the flag that this returns, at any time. The second ends the program, even if that
+/// is waiting in a system call. Where the system has no thread for this, the first one does.
+pub(super) fn catch_interrupt() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let signals: SigSet = [Signal::SIGINT].into_iter().collect();
+    let flag = Arc::clone(&interrupted);
+    let wait = move || {
+        if signals.wait().is_ok() {
+            flag.store(true, Ordering::Relaxed);
         }
-        self.received
+        // From here on, this thread alone receives the signal, which ends the process.
+        let _ = signals.thread_unblock();
+        loop {
+            thread::park();
+        }
+    };
+    // The thread inherits the mask, and waits for what is blocked.
+    let is_blocked = signals.thread_block().is_ok();
+    if is_blocked && thread::Builder::new().spawn(wait).is_err() {
+        let _ = signals.thread_unblock();
     }
+    interrupted
 }

@@ -10,16 +10,32 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The timeout for every operation, far more than a healthy run needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Programs are started one at a time, and not while a file is written: a program that is being started has the open
+/// files of this process until it is executed, and closes them late. The server would see the end of another write.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a program.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// Writes a file that a server watches.
+pub(crate) fn write_file(path: &Path, text: impl AsRef<[u8]>) {
+    let _no_start = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
 
 /// The relay map: senders and next hops.
 pub(crate) const RELAYMAP: &str = "postfix-relaymap.cf";
@@ -107,7 +123,7 @@ impl Setup {
 
     /// Writes a file of that name to the directory.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
-        fs::write(self.dir.join(name), text).expect("a file of the directory");
+        write_file(&self.dir.join(name), text);
         self
     }
 
@@ -220,24 +236,28 @@ pub(crate) struct Finished {
 
 /// Runs a command to its end with that standard input. After the timeout, kills it and fails the test.
 pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Finished {
-    let mut child = command
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-    let stdout = Lines::collect(child.stdout.take());
-    let stderr = Lines::collect(child.stderr.take());
+        .stderr(Stdio::piped());
+    let mut child = spawn(command).unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
         // A program may end without reading, which breaks the pipe.
         thread::spawn(move || drop(stdin.write_all(&input)));
     }
+    finish_started(&mut child, command)
+}
+
+/// Waits for the end of a program that was started with pipes. After the timeout, kills it and fails the test.
+pub(crate) fn finish_started(child: &mut Child, command: &Command) -> Finished {
+    let stdout = Lines::collect(child.stdout.take());
+    let stderr = Lines::collect(child.stderr.take());
     let ended = stdout.wait_for_end() && stderr.wait_for_end();
     if !ended {
         drop(child.kill());
     }
-    let status = reap(&mut child);
+    let status = reap(child);
     let (stdout, stderr) = (stdout.text(), stderr.text());
     assert!(
         ended && status.is_some(),
@@ -251,7 +271,7 @@ pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Finished {
 }
 
 /// Waits for a child whose output has ended, and kills it after the timeout.
-fn reap(child: &mut Child) -> Option<ExitStatus> {
+pub(crate) fn reap(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match child.try_wait() {
@@ -305,12 +325,12 @@ impl Daemon {
     /// Starts it without waiting: the caller knows its endpoints.
     pub(crate) fn launch(setup: Setup) -> Result<Self, String> {
         let mut command = setup.serve();
-        let mut child = command
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{command:?} does not start: {error}"))?;
+            .stderr(Stdio::piped());
+        let mut child =
+            spawn(&mut command).map_err(|error| format!("{command:?} does not start: {error}"))?;
         let stdout = Lines::collect(child.stdout.take());
         let stderr = Lines::collect(child.stderr.take());
         Ok(Self {
@@ -389,6 +409,14 @@ impl Daemon {
         kilobytes.parse::<u64>().expect("a number") * 1024
     }
 
+    /// The processor time of the process so far, in ticks of 10 ms.
+    pub(crate) fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name of the process");
+        let times = fields.split(' ').skip(11).take(2);
+        times.map(|field| field.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Standard error so far.
     pub(crate) fn log(&self) -> String {
         self.stderr.text()
@@ -421,7 +449,7 @@ impl Daemon {
     /// Replaces a file of the directory as careful programs do: by a new file renamed over the old one.
     pub(crate) fn replace(&self, name: &str, text: impl AsRef<[u8]>) {
         let new = self.dir().join(format!("{name}.new"));
-        fs::write(&new, text).expect("a new file");
+        write_file(&new, text);
         fs::rename(&new, self.dir().join(name)).expect("renamed over the old file");
     }
 
@@ -458,11 +486,10 @@ impl Daemon {
     /// Sends a signal, by its name without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
         // The child has not been waited for, so its process number is not reused.
-        let status = Command::new("sh")
-            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()])
-            .status()
-            .expect("sh");
-        assert!(status.success(), "signal {name} was not sent");
+        let mut kill = Command::new("sh");
+        kill.args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()]);
+        let status = spawn(&mut kill).and_then(|mut kill| kill.wait());
+        assert!(status.expect("sh").success(), "signal {name} was not sent");
     }
 }
 
@@ -471,7 +498,7 @@ impl Drop for Daemon {
         self.kill();
         // Shows the daemon's log in a test that fails.
         if thread::panicking() {
-            let mut stderr = std::io::stderr().lock();
+            let mut stderr = io::stderr().lock();
             drop(writeln!(
                 stderr,
                 "--- the log of postmapd {} ---\n{}",

@@ -8,12 +8,17 @@ use serde::Serialize;
 use super::{GeneratorFigures, Report, rounded};
 use crate::bench::Measurement;
 use crate::bench::compare::{Comparison, as_map, compare};
+use crate::bench::latency::Figures;
+use crate::bench::machine::Machine;
 use crate::bench::tally::ErrorCounts;
 
 #[derive(Serialize)]
 struct Json<'a> {
     version: &'static str,
+    date: String,
+    machine: &'a Machine,
     ok: bool,
+    complete: bool,
     map: &'a str,
     servers: Vec<String>,
     mode: &'static str,
@@ -22,6 +27,7 @@ struct Json<'a> {
     duration_seconds: Option<f64>,
     count: Option<u64>,
     warm_up_seconds: f64,
+    elapsed_seconds: f64,
     timeout_seconds: f64,
     rounds: u32,
     keys: usize,
@@ -36,6 +42,7 @@ struct JsonRun {
     server: usize,
     round: u32,
     connections: usize,
+    complete: bool,
     seconds: f64,
     requests: u64,
     replies: u64,
@@ -44,7 +51,7 @@ struct JsonRun {
     cannot_tell: u64,
     replies_per_second: f64,
     #[serde(serialize_with = "as_map")]
-    latency_us: [(&'static str, f64); 7],
+    latency_us: Figures,
     errors: JsonErrors,
     server_cpu_us_per_reply: Option<f64>,
     reconnects: u64,
@@ -73,6 +80,7 @@ impl JsonRun {
             server: measured.server,
             round: measured.round,
             connections: measured.connections,
+            complete: run.is_complete,
             seconds: run.seconds,
             requests: run.tally.requests,
             replies: run.tally.replies(),
@@ -107,7 +115,10 @@ impl Report<'_> {
         let first = self.plan.servers.first();
         let json = Json {
             version: env!("CARGO_PKG_VERSION"),
+            date: self.date(),
+            machine: self.machine,
             ok: self.is_ok(),
+            complete: self.is_complete(),
             map: first.map_or("", |server| server.target.map.as_str()),
             servers: self
                 .plan
@@ -121,6 +132,7 @@ impl Report<'_> {
             duration_seconds: load.duration.map(|duration| duration.as_secs_f64()),
             count: load.count,
             warm_up_seconds: load.warm_up.as_secs_f64(),
+            elapsed_seconds: rounded(self.elapsed.as_secs_f64()),
             timeout_seconds: load.timeout.as_secs_f64(),
             rounds: self.plan.rounds,
             keys: first.map_or(0, |server| server.requests.len()),
@@ -147,9 +159,9 @@ impl Report<'_> {
         writeln!(
             out,
             "server,endpoint,round,connections,seconds,requests,replies,found,not_found,cannot_tell,\
-             replies_per_second,mean_us,p50_us,p90_us,p99_us,p99_9_us,p99_99_us,max_us,errors,{kinds},\
+             replies_per_second,min_us,mean_us,stddev_us,p50_us,p90_us,p99_us,p99_9_us,p99_99_us,max_us,errors,{kinds},\
              server_cpu_us_per_reply,reconnects,generator_cpu,generator_cpu_wait,late,lateness_p99_us,\
-             lateness_max_us,generator_valid,warm_up_requests,warm_up_replies,warm_up_errors"
+             lateness_max_us,generator_valid,warm_up_requests,warm_up_replies,warm_up_errors,complete"
         )?;
         for measured in self.measured {
             let run = JsonRun::new(measured);
@@ -198,6 +210,7 @@ impl Report<'_> {
             for number in [warm_up.requests, warm_up.replies, warm_up.errors] {
                 field(&number);
             }
+            field(&run.complete);
             writeln!(out, "{}{line}", run.server)?;
         }
         Ok(())
