@@ -56,6 +56,7 @@
 //! | 6 | [`source`] | the directory: watch, read, decide, evaluate, publish |
 //! | 7 | [`server`] | listeners, connections, requests; limits, counters, the drain on shutdown |
 //! | 8 | [`mod@bench`] | load on a server, and the latency of its replies |
+//! | 8 | [`mod@probe`] | tries a relay as Postfix would use it; feature `probe` |
 //! | 9 | [`postfix`] | the parameters that Postfix needs, the check of a live Postfix, the import of its tables |
 //! | 10 | [`check`] | warnings about valid files |
 //! | 11 | [`control`] | the control thread: signals, systemd, the admin listener |
@@ -117,6 +118,8 @@ pub mod lookup;
 pub mod net;
 pub mod os;
 mod postfix;
+#[cfg(feature = "probe")]
+mod probe;
 pub mod protocol;
 pub mod server;
 mod source;

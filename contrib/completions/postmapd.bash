@@ -31,6 +31,9 @@ _postmapd() {
             postmapd,postconf)
                 cmd="postmapd__subcmd__postconf"
                 ;;
+            postmapd,probe)
+                cmd="postmapd__subcmd__probe"
+                ;;
             postmapd,query)
                 cmd="postmapd__subcmd__query"
                 ;;
@@ -57,6 +60,9 @@ _postmapd() {
                 ;;
             postmapd__subcmd__help,postconf)
                 cmd="postmapd__subcmd__help__subcmd__postconf"
+                ;;
+            postmapd__subcmd__help,probe)
+                cmd="postmapd__subcmd__help__subcmd__probe"
                 ;;
             postmapd__subcmd__help,query)
                 cmd="postmapd__subcmd__help__subcmd__query"
@@ -155,7 +161,7 @@ _postmapd() {
 
     case "${cmd}" in
         postmapd)
-            opts="-h -V --help --version serve status query check relay bench import postconf help"
+            opts="-h -V --help --version serve status query check relay probe bench import postconf help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -309,7 +315,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help)
-            opts="serve status query check relay bench import postconf help"
+            opts="serve status query check relay probe bench import postconf help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -379,6 +385,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help__subcmd__postconf)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__probe)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -663,6 +683,52 @@ _postmapd() {
                     ;;
                 --docker-mailserver)
                     COMPREPLY=($(compgen -W "main master both" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__probe)
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --all --next-hop --ca --timeout --format --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hop)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --format)

@@ -31,6 +31,7 @@ complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "status" -d 'Show 
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "query" -d 'Look up keys in the tables, or on a running server'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "check" -d 'Check tables, settings and environment, and report each problem with its fix'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "probe" -d 'Try the relays as Postfix would use them, without sending mail'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "bench" -d 'Measure how fast a server answers under the load of many Postfix processes'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "import" -d 'Convert the tables of an existing Postfix into files and settings that give the same answers'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "postconf" -d 'Print the main.cf parameters for these settings, or check a live Postfix against them'
@@ -160,6 +161,18 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-tls" -d 'Remove the TLS entry of a next hop; the default for its port and host applies again'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "list" -d 'List every sender with an entry, its next hop, its TLS and its user, but no password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l next-hop -d 'Try one next hop, with the login for its host or for itself' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l ca -d 'Trust the certificate authorities of this PEM file, as smtp_tls_CAfile, in place of those of the system' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l timeout -d 'Time limit in seconds for a relay with all its servers, DNS included (1 to 600)' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l format -d 'Output format' -r -f -a "text\t'Text for people'
+json\t'JSON for programs'"
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l all -d 'Try the relays of all senders and the default relay, each relay once for each login'
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l connections -d 'Numbers of connections, measured one after the other [default: 1,2,4,8,16,32; with --rate or --compare: 16]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rate -d 'Number of requests per second, due at fixed times [default: as many as the server answers]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pipeline -d 'Number of requests in flight on each connection; Postfix has one' -r
@@ -222,15 +235,16 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'Exit with 1 for warnings too'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s V -l version -d 'Print version'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "serve" -d 'Serve the tables of a directory to Postfix, in the foreground'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "status" -d 'Show the state of a running server and its files'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "query" -d 'Look up keys in the tables, or on a running server'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "check" -d 'Check tables, settings and environment, and report each problem with its fix'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "bench" -d 'Measure how fast a server answers under the load of many Postfix processes'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "import" -d 'Convert the tables of an existing Postfix into files and settings that give the same answers'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "postconf" -d 'Print the main.cf parameters for these settings, or check a live Postfix against them'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "serve" -d 'Serve the tables of a directory to Postfix, in the foreground'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "status" -d 'Show the state of a running server and its files'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "query" -d 'Look up keys in the tables, or on a running server'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "check" -d 'Check tables, settings and environment, and report each problem with its fix'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "probe" -d 'Try the relays as Postfix would use them, without sending mail'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "bench" -d 'Measure how fast a server answers under the load of many Postfix processes'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "import" -d 'Convert the tables of an existing Postfix into files and settings that give the same answers'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "postconf" -d 'Print the main.cf parameters for these settings, or check a live Postfix against them'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay probe bench import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-domain" -d 'Send the mail of a domain or of one sender through a relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender or of a next hop'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "exclude-domain" -d 'Deliver the mail of a domain or of one sender directly, regardless of the default relay'

@@ -10,6 +10,8 @@ mod import;
 mod log;
 mod password;
 mod postconf;
+#[cfg(feature = "probe")]
+mod probe;
 mod query;
 mod relay;
 mod serve;
@@ -63,6 +65,9 @@ enum Command {
     Check(check::Check),
     /// Add, change, remove and list relays and their credentials
     Relay(relay::Relay),
+    /// Try the relays as Postfix would use them, without sending mail
+    #[cfg(feature = "probe")]
+    Probe(probe::Probe),
     /// Measure how fast a server answers under the load of many Postfix processes
     Bench(Box<bench::Bench>),
     /// Convert the tables of an existing Postfix into files and settings that give the same answers
@@ -248,6 +253,8 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Serve(serve) => serve.run(),
         Command::Status(status) => status.run(),
         Command::Query(query) => query.run(),
+        #[cfg(feature = "probe")]
+        Command::Probe(probe) => probe.run(),
         Command::Bench(bench) => bench.run(),
         Command::Check(check) => check.run(),
         Command::Relay(relay) => relay.run(),

@@ -4,7 +4,7 @@
 //! compared with bounds that hold on any machine.
 
 mod faulty_server;
-mod interrupt;
+pub(crate) mod interrupt;
 mod report;
 
 use std::fs;

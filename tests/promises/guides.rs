@@ -70,6 +70,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "tests/promises/contrib/ansible.rs",
     ),
     // With relays of its own, and their names.
+    ("postmapd probe --all", "tests/promises/guides/verify_relays.rs"),
+    (
+        "postmapd probe --next-hop '[relay1.org]:587'",
+        "tests/promises/guides/verify_relays.rs",
+    ),
     (
         "posttls-finger -c -l secure -s relay1.org -F /etc/ssl/certs/ca-certificates.crt '[relay1.org]:587'",
         "tests/promises/guides/verify_relays.rs",

@@ -38,6 +38,7 @@ mod manual;
 mod monitoring;
 mod packages;
 mod postconf_command;
+mod probe_command;
 mod query_command;
 mod readme;
 mod real_postfix;

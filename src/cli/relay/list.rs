@@ -79,7 +79,7 @@ pub(super) fn run(sources: &Sources, format: OutputFormat) -> Result<ExitCode, E
 }
 
 /// Returns every sender that has an entry, once.
-fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
+pub(in crate::cli) fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
     let mut keys = LookupKeys::default();
     let (mut in_order, mut seen) = (Vec::new(), HashSet::new());
     for table in tables {

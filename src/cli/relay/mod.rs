@@ -13,8 +13,8 @@
 mod edit;
 mod effective;
 mod key;
-mod list;
-mod tls;
+pub(super) mod list;
+pub(super) mod tls;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -68,17 +68,17 @@ pub(super) fn reject_conflicts(sources: &Sources, text: &Secret) -> Result<(), R
 }
 
 /// How mail to a next hop is encrypted.
-pub(super) struct HopTls {
-    next_hop: Vec<u8>,
-    pub(super) mode: Mode,
-    policy: Vec<u8>,
+pub(in crate::cli) struct HopTls {
+    pub(in crate::cli) next_hop: Vec<u8>,
+    pub(in crate::cli) mode: Mode,
+    pub(in crate::cli) policy: Vec<u8>,
     /// The service that the entry names.
     service: Option<String>,
 }
 
 impl HopTls {
     /// Looks up a next hop, whether a sender has it or not.
-    pub(super) fn find(next_hop: &[u8], snapshot: &Snapshot) -> Result<Self, Reason> {
+    pub(in crate::cli) fn find(next_hop: &[u8], snapshot: &Snapshot) -> Result<Self, Reason> {
         let mut folded = Vec::new();
         fold_into(next_hop, &mut folded);
         let setting = snapshot.tls_decision(&folded)?.setting;
@@ -98,7 +98,7 @@ impl HopTls {
     }
 
     /// Looks up all next hops of a list.
-    pub(super) fn find_all(list: &[u8], snapshot: &Snapshot) -> Result<Vec<Self>, Reason> {
+    pub(in crate::cli) fn find_all(list: &[u8], snapshot: &Snapshot) -> Result<Vec<Self>, Reason> {
         let mut all = nexthop::elements(list).map(|next_hop| Self::find(next_hop, snapshot));
         let all = all.by_ref().collect::<Result<_, _>>()?;
         // Where main.cf uses the map transport, no mail leaves if the elements need different services.

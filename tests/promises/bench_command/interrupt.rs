@@ -22,9 +22,14 @@ use super::{HOP, figure, ok, setup, whole};
 use crate::harness::daemon::{DEADLINE, Daemon, Finished, Setup, finish_started, reap};
 
 /// What a process prints on a terminal of its own until it ends. With `until`, it gets Ctrl-C once it has printed that.
-fn shown_at_a_terminal(setup: &Setup, args: &[&str], until: Option<&str>) -> String {
+pub(crate) fn shown_at_a_terminal(
+    setup: &Setup,
+    command: &str,
+    args: &[&str],
+    until: Option<&str>,
+) -> String {
     let pair = openpty(None, None).expect("a pseudo-terminal");
-    let mut command = setup.command("bench");
+    let mut command = setup.command(command);
     let mut child = command
         .args(args)
         .stdin(Stdio::null())
@@ -53,7 +58,12 @@ fn progress_is_shown_on_a_terminal_and_not_on_a_pipe() {
     let daemon = Daemon::start(setup());
     let run = ["--connections", "1", "--warm-up", "0", "--duration"];
     let args = |duration| [&[daemon.endpoint(0), "relayhost"], &run[..], &[duration]].concat();
-    let shown = shown_at_a_terminal(&daemon.setup(), &args("1h"), Some(" replies/s  0 errors"));
+    let shown = shown_at_a_terminal(
+        &daemon.setup(),
+        "bench",
+        &args("1h"),
+        Some(" replies/s  0 errors"),
+    );
     // The progress line is removed at the end, and there are no colours.
     assert!(
         shown.contains("1/1  socketmap:inet:")
@@ -62,7 +72,7 @@ fn progress_is_shown_on_a_terminal_and_not_on_a_pipe() {
         "{shown:?}"
     );
     let dumb = daemon.setup().env("TERM", "dumb");
-    assert_eq!(shown_at_a_terminal(&dumb, &args("1s"), None), "");
+    assert_eq!(shown_at_a_terminal(&dumb, "bench", &args("1s"), None), "");
     assert_eq!(daemon.setup().run("bench", &args("1s")).exits(0).stderr, "");
 }
 

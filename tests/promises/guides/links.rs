@@ -179,7 +179,7 @@ fn every_documented_command_and_flag_exists() {
         }
     }
     let commands = [
-        "serve", "status", "query", "check", "relay", "postconf", "import", "bench",
+        "serve", "status", "query", "check", "relay", "probe", "postconf", "import", "bench",
     ];
     assert_eq!(
         named,

@@ -58,6 +58,12 @@ impl Authority {
         self.issue(name, &format!("{name}.pem"), "-days 2")
     }
 
+    /// Issues a certificate for a DNS name that expires this many days from now.
+    pub(crate) fn certificate_for(&self, name: &str, days: u32) -> Certificate {
+        let file = format!("{}.{days}.pem", name.replace('*', "any"));
+        self.issue(name, &file, &format!("-days {days}"))
+    }
+
     /// Issues a certificate for a DNS name that was valid for a day of 2020.
     pub(crate) fn expired_certificate(&self, name: &str) -> Certificate {
         let day = "-startdate 20200101000000Z -enddate 20200102000000Z";

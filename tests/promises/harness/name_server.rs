@@ -1,8 +1,8 @@
 //! A DNS server at a loopback address, with mail exchangers and their addresses.
 //!
-//! Limits: UDP only, one question a query, at most one MX and one A record a name. Any other name is answered NXDOMAIN.
+//! Limits: UDP only, one question a query, at most one record of each type a name. Any other name is answered NXDOMAIN.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,11 +11,13 @@ use std::thread::{self, JoinHandle};
 const HEADER: usize = 12;
 const A: u16 = 1;
 const MX: u16 = 15;
+const AAAA: u16 = 28;
 
 /// A record of a name.
 #[derive(Debug, Clone)]
 pub(crate) enum Record {
     Address(Ipv4Addr),
+    Address6(Ipv6Addr),
     /// The name of the mail exchanger.
     Exchanger(String),
 }
@@ -24,6 +26,7 @@ impl Record {
     fn kind(&self) -> u16 {
         match self {
             Self::Address(_) => A,
+            Self::Address6(_) => AAAA,
             Self::Exchanger(_) => MX,
         }
     }
@@ -31,6 +34,7 @@ impl Record {
     fn data(&self) -> Vec<u8> {
         match self {
             Self::Address(address) => address.octets().to_vec(),
+            Self::Address6(address) => address.octets().to_vec(),
             Self::Exchanger(name) => [&[0, 10], &encoded(name)[..]].concat(),
         }
     }
@@ -123,7 +127,7 @@ fn reply(query: &[u8], records: &[(String, Record)]) -> Option<Vec<u8>> {
 /// A name as DNS labels.
 fn encoded(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for label in name.split('.') {
+    for label in name.split('.').filter(|label| !label.is_empty()) {
         bytes.push(u8::try_from(label.len()).unwrap());
         bytes.extend_from_slice(label.as_bytes());
     }
