@@ -91,23 +91,28 @@ fn expect_service_as_printed(host: &MailHost, service: &str, more: usize) {
     assert_eq!(current.len() - 1 - printed.len(), more, "{service}");
 }
 
-/// A token is answered within a second of the edit (some milliseconds on an idle machine).
+/// A token is answered within a second of the edit (some milliseconds on an idle machine). On a busy machine one edit may
+/// be late, but not five in a row.
 fn expect_new_token_at_once(host: &MailHost) {
-    host.output(
-        "echo access_token_3 | postmapd relay add-auth you@domain4.com you@domain4.com --password-stdin",
-    );
-    let edited = Instant::now();
     let server = format!("socketmap:unix:{}", host.root().join(SOCKET).display());
-    loop {
-        let queried = Command::new(env!("CARGO_BIN_EXE_postmapd"))
-            .args(["query", "--server", &server, "sasl", "you@domain4.com"])
-            .output()
-            .unwrap();
-        if queried.stdout == b"you@domain4.com:access_token_3\n" {
-            return;
+    let takes_effect = |token: &str| {
+        host.output(&format!(
+            "echo {token} | postmapd relay add-auth you@domain4.com you@domain4.com --password-stdin"
+        ));
+        let edited = Instant::now();
+        loop {
+            let queried = Command::new(env!("CARGO_BIN_EXE_postmapd"))
+                .args(["query", "--server", &server, "sasl", "you@domain4.com"])
+                .output()
+                .unwrap();
+            if queried.stdout == format!("you@domain4.com:{token}\n").as_bytes() {
+                return edited.elapsed();
+            }
+            assert!(edited.elapsed() < DEADLINE, "{queried:?}");
         }
-        assert!(edited.elapsed() < Duration::from_secs(1), "{queried:?}");
-    }
+    };
+    let mut tokens = (3..8).map(|number| format!("access_token_{number}"));
+    assert!(tokens.any(|token| takes_effect(&token) < Duration::from_secs(1)));
 }
 
 #[test]

@@ -75,6 +75,9 @@ pub(crate) struct Journal(Arc<Pages>);
 struct Pages {
     seen: Mutex<Records>,
     changed: Condvar,
+    /// How many more mails the servers accept before they hold mail back, if they do.
+    room: Mutex<Option<usize>>,
+    has_room: Condvar,
 }
 
 /// The content of a [`Journal`].
@@ -122,6 +125,39 @@ impl Journal {
             let here = |mail: &&Mail| mail.recipients.iter().any(|one| one == recipient);
             seen.mails.iter().find(here).cloned()
         })
+    }
+
+    /// From now on the servers accept this many mails, and hold back others until [`Journal::release`].
+    pub(crate) fn hold_after(&self, mails: usize) {
+        *self.lock_room() = Some(mails);
+    }
+
+    /// Accepts the mail that is held back.
+    pub(crate) fn release(&self) {
+        *self.lock_room() = None;
+        self.0.has_room.notify_all();
+    }
+
+    /// Waits while mail is held back. A minute later, a test that failed has to end.
+    fn wait_for_room(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut room = self.lock_room();
+        while let Some(mails) = *room {
+            if mails > 0 {
+                *room = Some(mails - 1);
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.0.has_room.wait_timeout(room, left);
+            room = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock_room(&self) -> MutexGuard<'_, Option<usize>> {
+        self.0.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
@@ -449,6 +485,7 @@ impl<'a> Session<'a> {
             }
         }
         thread::sleep(self.setup.delay);
+        self.setup.journal.wait_for_room();
         let mail = Mail {
             server: self.setup.name.clone(),
             sender,

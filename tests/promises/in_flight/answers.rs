@@ -32,11 +32,20 @@ fn relayhost_becomes(daemon: &Daemon, next_hop: &str) {
     client.eventually_finds("relayhost", "u@a.test", next_hop);
 }
 
+/// Waits until both files are those of [`AFTER`]: they are renamed one after the other, and may take effect so.
+fn both_take_effect(daemon: &Daemon) {
+    let mut client = Socketmap::to(daemon, 0);
+    eventually(
+        || client.login("u@a.test"),
+        |login| *login == Reply::found("a:new"),
+    );
+}
+
 #[test]
 fn the_login_of_a_moved_sender_is_answered_at_its_next_hop_over_both_protocols() {
     let daemon = start("");
     save(&daemon, &AFTER.map(ToOwned::to_owned));
-    relayhost_becomes(&daemon, "[r2.test]:587");
+    both_take_effect(&daemon);
     let mut socketmap = Socketmap::to(&daemon, 0);
     let mut tcp = TcpTable::to(&daemon, 1);
     let mut query: [&mut dyn FnMut(&str) -> Reply; 2] =
@@ -72,7 +81,7 @@ fn moved_senders_are_remembered_for_the_configured_time_and_no_longer() {
     let daemon = start("[reload]\nin_flight = 0\n");
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");
-    Socketmap::to(&daemon, 0).finds("sasl", "u@a.test", "a:new");
+    Socketmap::to(&daemon, 0).eventually_finds("sasl", "u@a.test", "a:new");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Form {
                 .set("smtp_tls_policy_maps", map("tls"))
                 .set("smtp_tls_CAfile", ca_file)
                 // Where a server waits for TLS, the SMTP client waits for its greeting.
-                .set("smtp_helo_timeout", "3s"),
+                .set("smtp_helo_timeout", "8s"),
             Self::Relayhost => postfix.set("sender_dependent_relayhost_maps", map("relayhost")),
         }
     }
