@@ -249,12 +249,14 @@ fn tables_settings_and_a_secret_of_a_swapped_volume_take_effect_together() {
     link_through_data(volume.dir(), &FILES);
     let daemon = Daemon::start(with_default_relay(Setup::in_directory(volume.dir())));
     with_versions(&daemon, EVENTS_ONLY, |versions| {
-        for n in 1..=3 {
+        for _ in 0..3 {
             versions.take_effect(&FILES, "a swap", |versions| {
                 swap(volume.dir(), versions.numbers[0] + 1);
             });
-            daemon.wait_for_log(|line| line.contains(&format!("loaded generation={}", n + 1)));
-            assert_eq!(reloads(&daemon), versions.numbers[0] + 1, "{}", daemon.log());
+            // A late swap is repeated, and each is one reload.
+            let generation = versions.numbers[0] + 1;
+            daemon.wait_for_log(|line| line.contains(&format!("loaded generation={generation}")));
+            assert_eq!(reloads(&daemon), generation, "{}", daemon.log());
         }
     });
 }

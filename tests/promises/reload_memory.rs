@@ -431,7 +431,9 @@ fn a_file_too_large_for_memory_is_an_error_of_that_file() {
         100 << 10,
     );
     let mut client = Socketmap::to(&daemon, 0);
-    daemon.replace(RELAYMAP, "#\n".repeat(60 << 20));
+    // Few long lines, because an unoptimized program takes long for many.
+    let line = format!("#{}\n", "x".repeat(1022));
+    daemon.replace(RELAYMAP, line.repeat(120 << 10));
     daemon.wait_for_log(|line| {
         line.contains("ERROR") && line.contains(RELAYMAP) && line.contains("not enough memory")
     });

@@ -4,7 +4,7 @@
 //! So a test only says how it edits: an answer that is from none of the versions fails it.
 
 use super::client::Reply;
-use super::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
+use super::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup, write_file};
 use super::observer::{Observer, observe};
 use std::fs;
 use std::ops::Deref;
@@ -102,7 +102,7 @@ pub(crate) fn path_of(setup: &Setup, file: &str) -> PathBuf {
 /// Writes the n-th version of these files into a directory.
 pub(crate) fn fill(directory: &Path, files: &[&str], n: usize, pace: &str) {
     for file in files {
-        fs::write(directory.join(file), text(file, n, pace)).unwrap();
+        write_file(&directory.join(file), text(file, n, pace));
     }
 }
 
@@ -193,7 +193,7 @@ impl Versions<'_> {
     pub(crate) fn replace_with_next(&self, file: &str) {
         let path = self.path(file);
         let new = path.with_extension("new");
-        fs::write(&new, self.next_text(file)).unwrap();
+        write_file(&new, self.next_text(file));
         fs::rename(&new, path).unwrap();
     }
 
