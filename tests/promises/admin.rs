@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const GOOD: &str = "@one.test [relay1.test]:587\n@two.test\n";
 
@@ -681,9 +681,7 @@ fn health_is_that_of_the_lookup_thread() {
     drop(strace.kill());
     drop(strace.wait());
     eventually(|| admin.get("/healthz").code, |code| *code == 200);
-    let begun = std::time::Instant::now();
     Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]:587");
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

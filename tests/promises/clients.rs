@@ -7,15 +7,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::harness::client::framed;
 use crate::harness::daemon::{Daemon, Finished, Setup};
 
-/// The time limit for a command with a deadline of ten seconds.
-const TIME_LIMIT: Duration = Duration::from_secs(14);
+// A command that does not end by its own deadline of ten seconds is killed after twice that, and fails the test.
 
 /// A server that reads something from each connection, then answers in this way.
 fn server(answer: impl Fn(&mut TcpStream) + Send + Copy + 'static) -> String {
@@ -45,12 +44,8 @@ fn trickle(stream: &mut TcpStream, begins: &str) {
 }
 
 #[track_caller]
-fn timed(ran: impl FnOnce() -> Finished, code: i32, message: &str) {
-    let begun = Instant::now();
-    let ran = ran();
-    let took = begun.elapsed();
+fn ends(ran: &Finished, code: i32, message: &str) {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{ran:?}");
-    assert!(took < TIME_LIMIT, "{took:?}");
     assert!(ran.stderr.contains(message), "{ran:?}");
     assert!(!ran.stderr.contains("os error"), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
@@ -71,8 +66,8 @@ fn query_ends_although_the_server_trickles_bytes() {
     let tcp = server(|stream| trickle(stream, "200 "));
     let message = "the server did not send a complete reply within 10 seconds; ";
     thread::scope(|scope| {
-        scope.spawn(|| timed(|| query(&format!("socketmap:inet:{socketmap}")), 75, message));
-        scope.spawn(|| timed(|| query(&format!("tcp:{tcp}")), 75, message));
+        scope.spawn(|| ends(&query(&format!("socketmap:inet:{socketmap}")), 75, message));
+        scope.spawn(|| ends(&query(&format!("tcp:{tcp}")), 75, message));
     });
 }
 
@@ -85,7 +80,7 @@ fn a_health_check_ends_although_the_server_trickles_bytes() {
     thread::scope(|scope| {
         for address in [&head, &body, &nothing] {
             let message = "the server did not send a complete reply within 10 seconds; if postmapd listens there, restart it";
-            scope.spawn(move || timed(|| alive(address), 69, message));
+            scope.spawn(move || ends(&alive(address), 69, message));
         }
     });
 }
@@ -96,16 +91,15 @@ fn a_reply_ends_at_its_stated_length_not_at_the_end_of_the_connection() {
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"));
         thread::sleep(Duration::from_secs(3600));
     });
-    let begun = Instant::now();
+    // After its deadline, it would fail.
     assert_eq!(alive(&address).code, Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
 fn query_names_the_setting_that_makes_a_server_close_connections() {
     let address = server(|_| {});
     for endpoint in [format!("socketmap:inet:{address}"), format!("tcp:{address}")] {
-        timed(|| query(&endpoint), 75, "allow_networks");
+        ends(&query(&endpoint), 75, "allow_networks");
     }
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let unreachable = query(&format!("socketmap:inet:{closed}"));
@@ -132,8 +126,8 @@ fn commands_do_not_wait_for_a_server_that_accepts_no_connection() {
     let message = "the server did not accept a connection within 10 seconds; ";
     let path = path.display();
     thread::scope(|scope| {
-        scope.spawn(|| timed(|| query(&format!("socketmap:unix:{path}")), 75, message));
-        scope.spawn(|| timed(|| alive(&format!("unix:{path}")), 69, message));
+        scope.spawn(|| ends(&query(&format!("socketmap:unix:{path}")), 75, message));
+        scope.spawn(|| ends(&alive(&format!("unix:{path}")), 69, message));
     });
 }
 
@@ -172,9 +166,7 @@ fn bench_ends_although_the_server_trickles_bytes() {
     let line = format!(
         "bench socketmap:inet:{address} relayhost --connections 2 --count 4 --warm-up 0s --timeout 1s"
     );
-    let begun = Instant::now();
     let ran = setup.run_line(&line);
-    assert!(begun.elapsed() < TIME_LIMIT, "{ran:?}");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("4  no reply within the timeout"), "{ran:?}");
 }

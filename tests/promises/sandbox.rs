@@ -579,6 +579,7 @@ fn a_missing_kernel_mechanism_is_logged_once_and_the_server_continues() {
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", inject];
     let daemon = Daemon::start(setup().within(strace));
     for word in ["Landlock", "seccomp"] {
+        daemon.wait_for_log(|line| line.contains("WARN") && line.contains(word));
         let log = daemon.log();
         let message: Vec<_> = log
             .lines()

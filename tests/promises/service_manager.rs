@@ -180,8 +180,14 @@ fn lifecycle(manager: &Manager, setup: Setup) {
 
     // An edit is a new status, and not a requested reload.
     daemon.replace(RELAYMAP, "@one.test [relay2.test]\n@two.test [relay2.test]\n");
-    let news = manager.next_notice();
-    assert!(!news.is("READY") && !news.is("RELOADING"), "{news:?}");
+    // A program that was being started when this test wrote the files may close them late, which is an event.
+    let news = loop {
+        let news = manager.next_notice();
+        assert!(!news.is("READY") && !news.is("RELOADING"), "{news:?}");
+        if !news.status().starts_with("generation 1: ") {
+            break news;
+        }
+    };
     assert_eq!(
         news.status(),
         "generation 2: 2 relayhost entries, 1 sasl entries; last reload: changed"
@@ -292,15 +298,15 @@ fn watchdog_pings_are_sent_twice_per_watchdog_timeout() {
     const LIMIT: Duration = Duration::from_secs(4);
     let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
     let manager = Manager::at(&setup);
+    let begun = Instant::now();
     let _daemon = manager.start(setup);
     let ping = || {
         assert!(manager.ping_within(LIMIT), "the manager would have replaced it");
     };
     ping();
-    let begun = Instant::now();
     ping();
     ping();
-    // Nor is there a ping for each idle moment.
+    // Nor is there a ping for each idle moment: the third is not due before the second watchdog timeout begins.
     assert!(begun.elapsed() > LIMIT * 3 / 4, "{:?}", begun.elapsed());
 }
 
@@ -338,7 +344,7 @@ fn a_stuck_lookup_thread_sends_no_watchdog_ping() {
     let manager = Manager::at(&setup);
     let daemon = manager.start(setup);
     assert!(manager.next_notice().is("READY"));
-    assert!(manager.ping_within(LIMIT));
+    assert!(manager.ping_within(DEADLINE));
     // Only the lookup thread is delayed: a call that begins takes an hour.
     let delay = "-o /dev/null -e inject=epoll_wait:delay_enter=3600000000";
     let hold = Process(strace::attach(&daemon, delay.split(' ')));
