@@ -18,8 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The timeout for every operation, far more than a healthy run needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// The timeout for every operation, far more than a healthy run on a machine with ten times as much to do needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The relay map: senders and next hops.
 pub(crate) const RELAYMAP: &str = "postfix-relaymap.cf";
