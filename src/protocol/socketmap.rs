@@ -34,17 +34,22 @@ pub(super) fn decode(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Frami
 
 #[inline]
 pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
-    let mut append = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), text], output);
     match reply {
         Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
-            append("TEMP ", b"the value is too long for socketmap; shorten it");
+            let text = "the value is too long for socketmap; shorten it";
+            encode_words("TEMP ", text.as_bytes(), output);
         }
         Reply::Answer(Answer::Found(value)) => encode_found(value.expose(), output),
-        Reply::Answer(Answer::NotFound) => append("NOTFOUND ", b""),
-        Reply::Answer(Answer::CannotTell(reason)) => append("TEMP ", reason.text().as_bytes()),
-        Reply::Refused(reason) => append("PERM ", reason.as_bytes()),
-        Reply::FramingError(error) => append("PERM ", error.to_string().as_bytes()),
+        // On most servers the most frequent reply. Written whole, it saves a tenth of the instructions of its lookup.
+        Reply::Answer(Answer::NotFound) => output.extend_from_slice(b"9:NOTFOUND ,"),
+        Reply::Answer(Answer::CannotTell(reason)) => encode_words("TEMP ", reason.text().as_bytes(), output),
+        Reply::Refused(reason) => encode_words("PERM ", reason.as_bytes(), output),
+        Reply::FramingError(error) => encode_words("PERM ", error.to_string().as_bytes(), output),
     }
+}
+
+fn encode_words(word: &str, text: &[u8], output: &mut BytesMut) {
+    netstring::encode(&[word.as_bytes(), text], output);
 }
 
 pub(super) fn encode_request(map: &str, key: &[u8], request: &mut BytesMut) {

@@ -30,7 +30,7 @@ use mail_host::MailHost;
 use page::{Command, Page, Piece, is_as_shown};
 
 /// The timeout for output to match what is shown.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Commands that change nothing: they are repeated until their output matches.
 const READ_ONLY_COMMANDS: [&str; 16] = [

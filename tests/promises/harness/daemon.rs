@@ -18,8 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The timeout for every operation, far more than a healthy run needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// The timeout for every operation, far more than a healthy run on a machine with ten times as much to do needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Programs are started one at a time, and not while a file is written: a program that is being started has the open
 /// files of this process until it is executed, and closes them late. The server would see the end of another write.

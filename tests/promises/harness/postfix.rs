@@ -29,7 +29,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The timeout for every operation of Postfix. An unreachable `tcp:` table alone takes 10 s.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The poll interval.
 const POLL: Duration = Duration::from_millis(20);

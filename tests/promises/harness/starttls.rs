@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::certificates::{Certificate, self_signed};
 
 /// The timeout for openssl to listen.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How TLS begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
