@@ -264,6 +264,7 @@ codes! {
         Error NoWrappermode "no-wrappermode",
         Error RelayLevelLow "relay-level-low" leaks Own,
         Error LoginForRelayDomains "login-for-relay-domains" leaks Own,
+        Warning LoginForInnerServer "login-for-inner-server",
         Warning NoServices "no-services",
         Warning LimitsByName "limits-by-name",
         Warning Xoauth2Plugin "xoauth2-plug-in";

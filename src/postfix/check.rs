@@ -131,6 +131,7 @@ pub(crate) fn check(
             checker.check_service(&requirements, Daemon::Smtp, service, role, Duty::Any);
         }
     }
+    checker.check_inner_transports();
     checker.check_misplaced_tables();
     checker.check_misspelt(&requirements);
     checker.check_delimiter(delimiters);
@@ -168,6 +169,7 @@ fn smtp_clients(config: &PostfixConfig) -> impl Iterator<Item = &Service> {
     services.filter(|service| service.program == "smtp" && service.id.service_type == "unix")
 }
 
+mod inner_transports;
 mod relays;
 
 struct Checker<'a> {

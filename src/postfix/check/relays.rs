@@ -103,7 +103,7 @@ impl Checker<'_> {
     }
 
     /// Whether this SMTP client offers the login of a sender to each server.
-    fn offers_logins(&self, service: &Service) -> bool {
+    pub(super) fn offers_logins(&self, service: &Service) -> bool {
         let context = self.context(service, Duty::Any);
         let is_yes = |parameter| context.value(parameter).eq_ignore_ascii_case("yes");
         is_yes(relay_domains::LOGIN)
