@@ -743,7 +743,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__query)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --format --help --version relayhost sasl transport tls"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --admin --format --help --version relayhost sasl transport tls"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -766,6 +766,10 @@ _postmapd() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

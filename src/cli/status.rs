@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
-use humantime::{format_duration, parse_rfc3339};
+use humantime::parse_rfc3339;
 
 use super::{EX_USAGE, Error, OutputFormat, exit_code};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
+use crate::control::admin::age::age;
 use crate::control::admin::client::{self, AdminError, AdminErrorKind};
 use crate::control::admin::status::{FileStatus, Status as ServerStatus};
 use crate::diagnostics::machine::FindingObject;
@@ -27,9 +28,22 @@ settings file as the server's; the default is 127.0.0.1:9451. The admin listener
 restrict it to loopback, a UNIX socket (--socket-mode, --socket-owner and --socket-group apply to it) or a private \
 network. Set the address of a health check in the environment variable, because the settings file can become invalid \
 while the server keeps its active settings. The replies contain paths of files and the errors in them, but no \
-credential, sender or user.
+credential and no user of one. Only / and /explain contain senders and their next hops.
 
 status exits with 69 if it has no complete reply within 10 seconds.
+
+/: a read-only page for people, with the state of the server and its files, lookups a second, and a form that explains \
+where the mail of a sender goes. It needs no script.
+
+/explain?map=MAP&key=KEY: JSON of query --explain, with the generation and the age of the active snapshot, and the files \
+that differ from it on disk (fields below). KEY is percent-encoded; a + is a plus sign, except in a quoted local part. \
+Logins are masked as a whole.
+
+/ and /explain answer only to clients that may query the maps: local users and hosts in allow_networks (other hosts get \
+the page without the form). A URL must have an address, localhost, a name without a dot, or the host of the setting \
+admin, so that no page of another site can read them with the browser of an administrator (DNS rebinding). To see the \
+page of a server with a UNIX socket, forward a port to it: ssh -L 9451:/run/postmapd/admin HOST, then open \
+http://localhost:9451/.
 
 /healthz: 200 if the thread that answers lookups responds within 2 s, else 503. For liveness probes.
 
@@ -53,6 +67,7 @@ Examples:
   postmapd status --alive || systemctl restart postmapd
   postmapd status --format json | jq -r '.files[] | select(.valid | not).path'
   curl -s http://127.0.0.1:9451/metrics
+  curl -s 'http://127.0.0.1:9451/explain?map=relayhost&key=user@example.com'
 
 Fields of /status and --format json:
   version, started        version of postmapd; start time of the server
@@ -68,6 +83,7 @@ Fields of /status and --format json:
                           null if the file does not exist
     entries               of the active version; null if it is not a table
     valid, invalid_since, problem
+    differs               whether it differs from the active version on disk
   last_reload             outcome: changed, unchanged, failed; at. The first
                           load, at the start, is a reload too
   last_success            when the files were last found valid and active
@@ -77,6 +93,12 @@ Fields of /status and --format json:
                           within reload.in_flight: mail on its way to the old
                           next hop gets the credentials for that one
   listeners, connections  endpoints of the server; number of connections
+
+Fields of /explain, after those of query --explain --format json:
+  generation, loaded      number of the active snapshot; since when it is active
+  age_seconds             for how many seconds
+  differing_files[]       files that differ from it on disk, or have changed
+                          since they were last read
 
 Fields of /metrics:
   postmapd_lookups_total            map, outcome: found, not_found, cannot_tell,
@@ -255,20 +277,15 @@ fn finding_line(finding: &FindingObject) -> String {
 }
 
 /// Returns a time, with how long ago it was.
-fn format_time(time: &str) -> String {
+pub(super) fn format_time(time: &str) -> String {
     let ago = parse_rfc3339(time)
         .ok()
         .and_then(|time| SystemTime::now().duration_since(time).ok());
     // If the clock was set back, a past time may be in the future.
-    let seconds = ago.unwrap_or_default().as_secs();
-    let rounded = match seconds {
-        0..3600 => seconds,
-        3600..86_400 => seconds - seconds % 60,
-        _ => seconds - seconds % 3600,
-    };
+    let age = age(ago.unwrap_or_default().as_secs());
     let time = time
         .split_once('.')
         .map_or(time, |(time, _)| time)
         .trim_end_matches('Z');
-    format!("{time}Z ({} ago)", format_duration(Duration::from_secs(rounded)))
+    format!("{time}Z ({age} ago)")
 }

@@ -52,7 +52,7 @@ use poll::Poll;
 pub(crate) use reload_log::log_finding;
 use reload_log::{finding_of_wait, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
-use reload_status::ReloadStatus;
+use reload_status::{LastRead, ReloadStatus};
 use waits::{Awaited, GROUP_WAIT};
 use watch::Watch;
 
@@ -120,11 +120,16 @@ impl Reloader {
         decision.after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot));
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         log_snapshot(&loaded.snapshot, &loaded.findings, started.elapsed());
+        let status = Arc::new(ReloadStatus::new(loaded.versions, loaded.findings));
+        status.record_read(LastRead {
+            differs: vec![false; raw.digests.len()],
+            stats: raw.stats.clone(),
+        });
         let reloader = Self {
             sources,
             queue,
             watch,
-            status: Arc::new(ReloadStatus::new(loaded.versions, loaded.findings)),
+            status,
             poll: Poll::new(&raw),
             active: raw,
             decision,
@@ -258,6 +263,7 @@ impl Reloader {
         let active = active_snapshot.load();
         let mut raw = load::read(&self.sources, &self.hasher, Some(&active));
         let now = Instant::now();
+        let (digests, stats) = (raw.digests.clone(), raw.stats.clone());
         let seen = self.seen(&raw);
         self.drop_slow_writers(now);
         let Outcome {
@@ -288,6 +294,12 @@ impl Reloader {
                 self.apply(loaded, raw, started, active_snapshot);
             }
         }
+        // A file that is held differs, although its active content was applied again.
+        let both = digests.iter().zip(&self.active.digests);
+        self.status.record_read(LastRead {
+            differs: both.map(|(read, active)| read != active).collect(),
+            stats,
+        });
     }
 
     /// Returns what the last read saw of each file.

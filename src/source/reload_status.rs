@@ -6,12 +6,15 @@
 //!
 //! No text of a file comes here: findings never quote, and digests are made by [`crate::os::digest`].
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::path_walk::PathStat;
 use crate::diagnostics::{Finding, Findings, Place, Severity};
 use crate::lookup::table::spec::TableSpec;
 
@@ -186,6 +189,8 @@ pub(crate) struct Progress {
 pub(crate) struct ReloadStatus {
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
+    /// Held while metadata is read, which may take long on a network.
+    comparing: Mutex<()>,
 }
 
 struct State {
@@ -195,6 +200,16 @@ struct State {
     active_findings: Arc<Findings>,
     /// For each file, the finding if it is overdue, and since when.
     waiting: Vec<Option<(SystemTime, Finding)>>,
+    last_read: LastRead,
+}
+
+/// What the last read saw of each file, in the order of [`super::load::paths`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastRead {
+    /// Whether its content differs from the active one.
+    pub(super) differs: Vec<bool>,
+    /// The metadata of its path.
+    pub(super) stats: Vec<PathStat>,
 }
 
 impl ReloadStatus {
@@ -220,8 +235,10 @@ impl ReloadStatus {
                 active: read,
                 active_findings: findings,
                 waiting: Vec::new(),
+                last_read: LastRead::default(),
             }),
             progress: watch::Sender::default(),
+            comparing: Mutex::default(),
         }
     }
 
@@ -258,6 +275,30 @@ impl ReloadStatus {
             }
         }
         report
+    }
+
+    /// Records what a read saw, after its result was applied or not.
+    pub(super) fn record_read(&self, last_read: LastRead) {
+        self.lock().last_read = last_read;
+    }
+
+    /// Returns the files whose content differs from the active one, or whose metadata has changed since the last read.
+    /// Reads the metadata of all files, unless another call is doing that, which a network file system can delay.
+    #[must_use]
+    pub(crate) fn differing_files(&self) -> Vec<PathBuf> {
+        let (paths, last_read) = {
+            let state = self.lock();
+            let paths: Vec<PathBuf> = state.active.iter().map(|file| file.path.clone()).collect();
+            (paths, state.last_read.clone())
+        };
+        let comparing = self.comparing.try_lock().ok();
+        let differs = |(number, path): &(usize, PathBuf)| {
+            let is_other = last_read.differs.get(*number).copied().unwrap_or_default();
+            let stat = last_read.stats.get(*number).filter(|_| comparing.is_some());
+            is_other || stat.is_some_and(|stat| has_changed(path, stat))
+        };
+        let files = paths.into_iter().enumerate();
+        files.filter(differs).map(|(_, path)| path).collect()
     }
 
     /// Sets for each file the finding if it is overdue, in the order of [`super::load::paths`].
@@ -328,6 +369,14 @@ impl State {
         self.report
             .set_files(&self.active, &self.active, &self.active_findings, now);
     }
+}
+
+/// Whether the metadata of this path is another one. If this thread may not read it, as only the thread that reads the
+/// files may, it is taken as unchanged.
+fn has_changed(path: &Path, before: &PathStat) -> bool {
+    let is_denied =
+        || fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    PathStat::read(path) != *before && !is_denied()
 }
 
 /// Returns the outcome of a reload with these findings, which without errors would be `without_error`.

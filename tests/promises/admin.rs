@@ -548,7 +548,15 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
 fn only_existing_paths_are_served_and_only_for_get_and_head() {
     let (_daemon, admin) = Admin::start(setup());
     let query = |request: &str| exchange(&admin.address, request);
-    for path in ["/", "/metrics/", "/../etc/passwd", "/Metrics", "*", "/readyz%20"] {
+    for path in [
+        "//",
+        "/index.html",
+        "/metrics/",
+        "/../etc/passwd",
+        "/Metrics",
+        "*",
+        "/readyz%20",
+    ] {
         let reply = query(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(reply.code, 404, "{path}");
     }
