@@ -99,6 +99,13 @@ fn print_text(object: &ExplanationObject, out: &mut impl Write) -> io::Result<()
         writeln!(out)?;
         print_one(other, out)?;
     }
+    if object.next_hops_not_explained > 0 {
+        writeln!(
+            out,
+            "\nnext hops that are not explained: {}",
+            object.next_hops_not_explained
+        )?;
+    }
     Ok(())
 }
 

@@ -254,6 +254,7 @@ fn file_state(file: &FileStatus) -> String {
     };
     match (&file.invalid_since, &file.digest) {
         (Some(since), _) => format!("{what}INVALID since {}", format_time(since)),
+        (None, _) if file.differs => format!("{what}changed on disk, not active yet"),
         (None, None) => "missing".to_owned(),
         (None, Some(_)) => format!("{what}valid"),
     }

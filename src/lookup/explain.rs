@@ -8,7 +8,7 @@
 //! - [`postfix_action`]: what Postfix does with an answer;
 //! - [`object`]: explanations as text and JSON.
 //!
-//! Limits: not known here is what Postfix gets elsewhere: the MX hosts of a next hop without brackets, and a next hop
+//! Limits: of a list, the first [`MAX_NEXT_HOPS`] next hops are explained. Not known here is what Postfix gets elsewhere: the MX hosts of a next hop without brackets, and a next hop
 //! from main.cf.
 
 mod moved_sender;
@@ -76,6 +76,9 @@ pub(crate) fn explain<'a>(
     explain_answer(snapshot, map, key, &keys, answer)
 }
 
+/// How many next hops of a list are explained. A line of the relay map has room for thousands.
+pub(crate) const MAX_NEXT_HOPS: usize = 20;
+
 /// Returns the rest of a sender's route: the credentials for its next hops, or their TLS policies, or its next hop.
 #[must_use]
 pub(crate) fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Explanation<'a>> {
@@ -83,7 +86,7 @@ pub(crate) fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>)
     match (explanation.map.answers, explanation.answer) {
         (AnswerKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();
-            for next_hop in nexthop::elements(list.expose()) {
+            for next_hop in nexthop::elements(list.expose()).take(MAX_NEXT_HOPS) {
                 for lookup in credentials(snapshot, &explanation.key, Some(next_hop)) {
                     if !all.iter().any(|known| known.key == lookup.key) {
                         all.push(lookup);
@@ -95,6 +98,7 @@ pub(crate) fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>)
         (AnswerKind::NextHop, Answer::NotFound) => credentials(snapshot, &explanation.key, None),
         (AnswerKind::Transport, _) => match snapshot.next_hop(&keys) {
             Answer::Found(list) => nexthop::elements(list.expose())
+                .take(MAX_NEXT_HOPS)
                 .map(|next_hop| tls_policy(snapshot, next_hop))
                 .collect(),
             Answer::NotFound | Answer::CannotTell(_) => Vec::new(),

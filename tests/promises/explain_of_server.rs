@@ -119,6 +119,37 @@ fn the_server_explains_what_query_explains_from_its_files() {
 }
 
 #[test]
+fn of_a_long_list_the_first_next_hops_are_explained() {
+    let list: Vec<String> = (0..3000).map(|number| format!("[r{number}.test]:587")).collect();
+    let setup = Setup::new().relaymap(format!("@one.test {}\n", list.join(",")));
+    let (daemon, admin) = Admin::start(setup);
+    let object = explained(&admin, "relayhost", "x@one.test");
+    assert_eq!(object["value"], list.join(","));
+    // The sender, and a host and a next hop for each.
+    assert_eq!(object["credentials"].as_array().unwrap().len(), 1 + 2 * 20);
+    assert_eq!(object["next_hops_not_explained"], 2980);
+    assert_eq!(
+        explained(&admin, "transport", "x@one.test")["tls"]
+            .as_array()
+            .unwrap()
+            .len(),
+        20
+    );
+    let page = admin.get("/?sender=x@one.test").body;
+    assert!(page.contains("Next hops that are not explained: 2980"), "{page}");
+    assert!(page.len() < 1_000_000, "{}", page.len());
+    let text = daemon
+        .setup()
+        .run_line("query --explain relayhost x@one.test")
+        .exits(0)
+        .stdout;
+    assert!(
+        text.contains("\nnext hops that are not explained: 2980\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_query_without_a_map_or_a_key_is_refused_with_the_form_of_one() {
     let (_daemon, admin) = Admin::start(setup());
     for (query, message) in [
@@ -270,6 +301,14 @@ fn an_explanation_says_which_files_differ_on_disk_at_once() {
     eventually(differing, |files| *files == json!([]));
     std::fs::remove_file(daemon.dir().join(CREDENTIALS)).unwrap();
     assert_eq!(differing(), json!([path(CREDENTIALS)]));
+    let status = daemon
+        .setup()
+        .run_line(&format!("status --admin {}", admin.address))
+        .stdout;
+    assert!(
+        status.contains("1 entry, changed on disk, not active yet"),
+        "{status}"
+    );
     let loaded = explained(&admin, "relayhost", "x")["loaded"]
         .as_str()
         .unwrap()

@@ -7,8 +7,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::postfix_action::postfix_action;
-use super::{Explanation, Reader, related};
+use super::{Explanation, MAX_NEXT_HOPS, Reader, related};
 use crate::lookup::map::AnswerKind;
+use crate::lookup::nexthop;
 use crate::lookup::rationale::Source;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::printable;
@@ -55,6 +56,9 @@ pub(crate) struct ExplanationObject {
     /// Whose environment the default relay comes from, if the answer depends on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// How many next hops of a long list are not explained.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub next_hops_not_explained: usize,
     /// The lookups of credentials that Postfix would do, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Vec<ExplanationObject>>,
@@ -94,6 +98,7 @@ impl ExplanationObject {
         let mut object = Self::alone(explanation, presentation);
         let related = related(snapshot, explanation);
         let mut objects = related.iter().map(|other| Self::alone(other, presentation));
+        object.next_hops_not_explained = next_hops(explanation).saturating_sub(MAX_NEXT_HOPS);
         match explanation.map.answers {
             AnswerKind::NextHop => object.credentials = Some(objects.collect()),
             AnswerKind::Login => object.relayhost = objects.next().map(Box::new),
@@ -127,6 +132,7 @@ impl ExplanationObject {
             reason: explanation.reason.clone(),
             postfix: postfix_action(explanation, reader),
             environment: None,
+            next_hops_not_explained: 0,
             credentials: None,
             tls: None,
             relayhost: None,
@@ -137,6 +143,21 @@ impl ExplanationObject {
     pub(crate) fn related(&self) -> impl Iterator<Item = &Self> {
         let lists = [&self.credentials, &self.tls].into_iter().flatten().flatten();
         lists.chain(self.relayhost.as_deref())
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Returns how many next hops the answer has.
+fn next_hops(explanation: &Explanation<'_>) -> usize {
+    match (explanation.map.answers, explanation.answer) {
+        (AnswerKind::NextHop | AnswerKind::Transport, Answer::Found(list)) => {
+            nexthop::elements(list.expose()).count()
+        }
+        _ => 0,
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Sender {
     /// What happens to its mail. Empty if nothing was entered.
     pub(super) summary: String,
     pub(super) answers: Vec<AnswerRow>,
+    /// How many next hops of a long list are not explained.
+    pub(super) next_hops_not_explained: usize,
 }
 
 /// An answer.
@@ -94,6 +96,7 @@ impl Sender {
                 "An envelope sender is an address, such as user@example.com, or <> for bounces.".to_owned()
             }),
             summary: summary(&objects),
+            next_hops_not_explained: objects.first().map_or(0, |object| object.next_hops_not_explained),
             answers: objects
                 .iter()
                 .flat_map(|object| [object].into_iter().chain(object.related()))
