@@ -7,6 +7,7 @@
 //! | [`name_service`] | the sources of user, group and host names |
 //! | [`log_stream`] | the output stream of the log, which never blocks a thread for long |
 //! | [`priority`] | the scheduling priority of threads |
+//! | [`process_usage`] | memory, processor time and descriptors of this process |
 //! | [`user_namespace`] | the users that the kernel does not tell apart |
 //! | [`invisible`] | invisible characters, named by their code point |
 //! | [`printable`] | untrusted text, escaped for terminals and logs |
@@ -22,6 +23,7 @@ pub(crate) mod log_stream;
 pub(crate) mod name_service;
 pub mod printable;
 pub(crate) mod priority;
+pub(crate) mod process_usage;
 pub(crate) mod replace_file;
 pub mod sandbox;
 pub mod secret;

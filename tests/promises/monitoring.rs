@@ -203,6 +203,11 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
         ("postmapd_snapshot_generation", "gauge"),
         ("postmapd_snapshot_loaded_timestamp_seconds", "gauge"),
         ("postmapd_table_entries", "gauge"),
+        ("process_cpu_seconds_total", "counter"),
+        ("process_max_fds", "gauge"),
+        ("process_open_fds", "gauge"),
+        ("process_resident_memory_bytes", "gauge"),
+        ("process_start_time_seconds", "gauge"),
     ];
     let expected = expected.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
     assert_eq!(types, BTreeMap::from(expected));
@@ -259,7 +264,9 @@ fn the_labels_of_the_dashboard_are_those_of_the_server() {
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().unwrap() {
             let expr = target["expr"].as_str().unwrap();
-            let at = expr.find("postmapd_").expect("a metric");
+            let prefixes = ["postmapd_", "process_"].into_iter();
+            let at = prefixes.filter_map(|prefix| expr.find(prefix)).min();
+            let at = at.expect("a metric");
             let metric = expr[at..].split(['{', '[', ')', ' ']).next().unwrap();
             let labels = labels_of(metric);
             let by = expr
