@@ -7,18 +7,16 @@ use std::time::SystemTime;
 use clap::Args;
 use humantime::parse_rfc3339;
 
-use super::{EX_USAGE, Error, OutputFormat, exit_code};
-use crate::config::options::{Options, ServiceOptions};
+use super::admin::{AdminListener, admin_help};
+use super::{Error, OutputFormat, exit_code};
+use crate::config::options::Options;
 use crate::config::setting;
-use crate::config::{DEFAULT_ADMIN, Sources};
 use crate::control::admin::age::age;
-use crate::control::admin::client::{self, AdminError, AdminErrorKind};
+use crate::control::admin::client::AdminErrorKind;
 use crate::control::admin::status::{FileStatus, Status as ServerStatus};
+use crate::diagnostics::Severity;
 use crate::diagnostics::machine::FindingObject;
-use crate::diagnostics::{Code, Finding, Findings, Severity};
-use crate::net::address::Address;
 use crate::os::printable::{json, printable};
-use crate::source::evaluate;
 
 /// Show the state of a running server and its files
 #[derive(Args)]
@@ -81,6 +79,9 @@ Fields of /status and --format json:
                           and a digest with a random key that changes at each
                           start, so that passwords cannot be guessed from it;
                           null if the file does not exist
+    stat                  of the version that was read last: the output of
+                          stat -Lc '%i %.9Z'; null if there was no file
+    active                whether that version is active
     entries               of the active version; null if it is not a table
     valid, invalid_since, problem
     differs               whether it differs from the active version on disk
@@ -122,7 +123,12 @@ Fields of /metrics:
   postmapd_table_entries            map
   postmapd_senders_in_flight        entries of the relay map that had another next
                                     hop within reload.in_flight
-  postmapd_build_info               version")]
+  postmapd_build_info               version
+  process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds,
+  process_max_fds, process_start_time_seconds
+                                    of the server process; the limit on
+                                    connections keeps process_open_fds below
+                                    process_max_fds")]
 pub(super) struct Status {
     #[command(flatten)]
     options: Options,
@@ -141,16 +147,16 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let address = self.address()?;
-        let path = if self.alive { "/healthz" } else { "/status" };
-        let reply = client::get(&address, path)?;
-        let state = match reply.code {
-            200 if self.alive => return Ok(ExitCode::SUCCESS),
-            503 if self.alive => Err(AdminErrorKind::NotAlive),
-            200 => serde_json::from_slice::<ServerStatus>(&reply.body).map_err(|_| AdminErrorKind::NotAdmin),
-            _ => Err(AdminErrorKind::NotAdmin),
-        };
-        let state = state.map_err(|kind| AdminError { address, kind })?;
+        let listener = AdminListener::find(&self.options, self.admin.as_ref())?;
+        if self.alive {
+            return match listener.get("/healthz")?.code {
+                200 => Ok(ExitCode::SUCCESS),
+                503 => Err(listener.error(AdminErrorKind::NotAlive).into()),
+                _ => Err(listener.error(AdminErrorKind::NotAdmin).into()),
+            };
+        }
+        let reply = listener.get("/status")?;
+        let state = listener.parse_status(&reply)?;
         let mut out = anstream::stdout().lock();
         let printed = match self.format {
             OutputFormat::Text => print(&state, &mut out),
@@ -161,36 +167,6 @@ impl Status {
             .map_err(Error::system("cannot print the status"))?;
         Ok(exit_code(state.ready))
     }
-
-    /// Returns the address of the admin listener. Errors of other settings do not matter: the server still has its
-    /// active ones.
-    fn address(&self) -> Result<Address, Error> {
-        let mut findings = Findings::default();
-        let service = ServiceOptions::from_admin_flag(self.admin.clone());
-        let sources = Sources::unchecked(self.options.clone(), service, &mut findings);
-        let settings = evaluate::read_settings(&sources, &mut findings);
-        if let Some(address) = settings.admin {
-            return Ok(address);
-        }
-        let mut relevant = Findings::default();
-        let is_about_admin =
-            |finding: &&Finding| matches!(finding.code, Code::BadAdminAddress | Code::SettingsUnreadable);
-        findings
-            .iter()
-            .filter(is_about_admin)
-            .for_each(|finding| relevant.push(finding.clone()));
-        Error::fail_on_errors(relevant, EX_USAGE)?;
-        Address::parse(DEFAULT_ADMIN)
-            .map_err(|_| Error::system(setting::ADMIN.about)(io::ErrorKind::InvalidInput.into()))
-    }
-}
-
-/// Returns the help text of --admin: the same address as the server's, for a client.
-fn admin_help() -> String {
-    let variable = setting::ADMIN.variable.unwrap_or_default();
-    format!(
-        "The server's admin listener, HOST:PORT or unix:PATH [env: {variable}] [default: {DEFAULT_ADMIN}]"
-    )
 }
 
 fn print(state: &ServerStatus, out: &mut impl Write) -> io::Result<()> {
@@ -226,7 +202,7 @@ fn report_lines(state: &ServerStatus) -> Vec<String> {
             lines.push(format!("    {problem}"));
         }
     }
-    lines.extend(state.findings.iter().map(finding_line));
+    lines.extend(state.findings.iter().map(FindingObject::to_line));
     let listed = state.findings.len();
     let all = state.errors.saturating_add(state.warnings);
     if all > listed {
@@ -258,23 +234,6 @@ fn file_state(file: &FileStatus) -> String {
         (None, None) => "missing".to_owned(),
         (None, Some(_)) => format!("{what}valid"),
     }
-}
-
-/// Returns a finding in one line, as in the log.
-fn finding_line(finding: &FindingObject) -> String {
-    let mut line = finding
-        .file
-        .clone()
-        .or_else(|| finding.setting.clone())
-        .unwrap_or_default();
-    for number in [finding.line, finding.column].into_iter().flatten() {
-        line.extend([":", &number.to_string()]);
-    }
-    line.extend([": ", finding.severity.as_str(), ": ", &finding.message]);
-    if !finding.help.is_empty() {
-        line.extend(["; ", &finding.help]);
-    }
-    line
 }
 
 /// Returns a time, with how long ago it was.

@@ -12,6 +12,7 @@
 //! | [`invisible`] | invisible characters, named by their code point |
 //! | [`printable`] | untrusted text, escaped for terminals and logs |
 //! | [`digest`] | digests of files, plain or keyed |
+//! | [`version_id`] | identifies a version of a file by its metadata |
 //! | [`whole_file`] | reads a file whole, as a secret |
 //! | [`replace_file`] | locks, edits and replaces a file whole, or leaves it unchanged |
 //! | [`sandbox`] | restricts the process: its user, capabilities, Landlock, seccomp |
@@ -28,4 +29,5 @@ pub(crate) mod replace_file;
 pub mod sandbox;
 pub mod secret;
 pub(crate) mod user_namespace;
+pub(crate) mod version_id;
 pub(crate) mod whole_file;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::path_walk::PathStat;
 use crate::diagnostics::{Finding, Findings, Place, Severity};
 use crate::lookup::table::spec::TableSpec;
+use crate::os::version_id::VersionId;
 
 /// The outcome of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,10 @@ pub(crate) struct FileVersion {
 pub(crate) struct FileState {
     /// Its active version.
     pub active: FileVersion,
+    /// The version that was read last, whose outcome this state has. `None` if there was no file.
+    pub read: Option<VersionId>,
+    /// Whether that version is active, with or without errors.
+    pub is_active: bool,
     /// Why its present version is not valid. `None` if it is.
     pub invalid: Option<Invalid>,
 }
@@ -144,6 +149,8 @@ impl StatusReport {
                 let before = self.files.get(number).and_then(|file| file.invalid.as_ref());
                 FileState {
                     active: active.clone(),
+                    read: self.files.get(number).and_then(|file| file.read),
+                    is_active: version.content == active.content,
                     invalid: (!is_valid).then(|| Invalid {
                         since: before.map_or(now, |invalid| invalid.since),
                         errors,
@@ -313,6 +320,18 @@ impl ReloadStatus {
         state.waiting = waiting.collect();
     }
 
+    /// Records which version of each file was read, except those that are held, in the order of [`super::load::paths`].
+    /// The outcome must have been recorded already.
+    pub(super) fn record_versions(&self, read: &[Option<VersionId>], is_held: &[bool]) {
+        let mut state = self.lock();
+        let is_held = is_held.iter().copied().chain(std::iter::repeat(false));
+        for ((file, read), is_held) in state.report.files.iter_mut().zip(read).zip(is_held) {
+            if !is_held {
+                file.read = *read;
+            }
+        }
+    }
+
     /// Records that the sources became active.
     pub(super) fn record_applied(&self, read: Vec<FileVersion>, findings: Arc<Findings>) {
         let now = SystemTime::now();
@@ -393,6 +412,7 @@ mod tests {
     use super::{FileVersion, ReloadOutcome, ReloadStatus};
     use crate::diagnostics::{Code, Finding, Findings};
     use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+    use crate::os::version_id::VersionId;
 
     fn versions(contents: [u64; 2]) -> Vec<FileVersion> {
         let of = |path: &str, table, content| FileVersion {
@@ -453,6 +473,24 @@ mod tests {
         assert_eq!(status.report().last_success, None);
         status.record_no_change();
         assert_eq!(status.report().last_success, None);
+    }
+
+    #[test]
+    fn the_version_that_was_read_stays_until_another_one_has_an_outcome() {
+        let status = ReloadStatus::new(versions([1, 1]), Findings::default());
+        let id = |number| Some(VersionId::new(number, (0, 0)));
+        let read = || -> Vec<_> {
+            let files = status.report().files;
+            files.iter().map(|file| (file.read, file.is_active)).collect()
+        };
+        status.record_versions(&[id(1), None], &[]);
+        assert_eq!(read(), [(id(1), true), (None, true)]);
+        status.record_rejected(&versions([2, 1]), &error_in("/r").into());
+        assert_eq!(read(), [(id(1), false), (None, true)]);
+        status.record_versions(&[id(2), id(3)], &[false, true]);
+        assert_eq!(read(), [(id(2), false), (None, true)]);
+        status.record_unchanged(true);
+        assert_eq!(read(), [(id(2), true), (None, true)]);
     }
 
     #[test]

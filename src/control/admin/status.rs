@@ -61,6 +61,13 @@ pub(crate) struct FileStatus {
     pub map: Option<String>,
     /// The digest of the active version ([`crate::os::digest`]). `null` if there is no file.
     pub digest: Option<String>,
+    /// The version that was read last ([`VersionId`](crate::os::version_id::VersionId)). `null` if there was no file, or it
+    /// kept changing.
+    #[serde(default)]
+    pub stat: Option<String>,
+    /// Whether that version is active, even with errors.
+    #[serde(default)]
+    pub active: bool,
     /// The number of entries in the active version. `null` if it is not a table.
     pub entries: Option<usize>,
     /// Whether the present version has no error and is active.
@@ -133,6 +140,8 @@ impl FileStatus {
                 Some(table) if file.active.is_readable => digests.digest(table),
                 _ => file.active.digest.clone(),
             },
+            stat: file.read.map(|version| version.to_string()),
+            active: file.is_active,
             entries: table.map(|table| table.len()),
             valid: file.invalid.is_none(),
             differs: differing.contains(&file.active.path),
