@@ -277,7 +277,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__check)
-            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --strict --dns --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --strict --dns --against-server --admin --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -300,6 +300,10 @@ _postmapd() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -815,12 +819,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__add__subcmd__auth)
-            opts="-h -V --password-stdin --next-hop --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --password-stdin --next-hop --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -845,12 +857,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__add__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -875,12 +895,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__exclude__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1079,12 +1107,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__auth)
-            opts="-h -V --next-hop --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --next-hop --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1109,12 +1145,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1139,12 +1183,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__tls)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1169,12 +1221,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__set__subcmd__tls)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -12,6 +12,7 @@
 
 mod access;
 mod admin;
+mod against_server;
 mod bench_command;
 mod blocked_log;
 mod cases;
