@@ -20,11 +20,13 @@ use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::control::admin::View;
 use crate::control::admin::liveness::probe;
+use crate::control::admin::rates::Rates;
 use crate::control::admin::status::TableDigests;
 use crate::control::systemd::socket_activation::{ActivatedSockets, ActivationError};
 use crate::control::{ControlContext, ControlSetup};
 use crate::diagnostics::{Findings, Severity};
 use crate::lookup::snapshot::ActiveSnapshot;
+use crate::net::address::Address;
 use crate::net::bind::{BindError, bind};
 use crate::net::listener::Listener;
 use crate::os::log_stream;
@@ -91,6 +93,10 @@ fn serve(
     ))?;
     let sandbox = Sandbox::plan(settings.user.clone(), settings.is_sandboxed)?;
     let ActivatedSockets { maps, admin } = sockets(&settings, activated)?;
+    let host = settings.admin.as_ref().and_then(|address| match address {
+        Address::Inet(host, _) => Some(host.clone()),
+        Address::Unix(_) => None,
+    });
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
     let sandboxed = sandbox.enforce(bound.filter_map(Listener::file))?;
     let limits = settings.limits;
@@ -101,6 +107,7 @@ fn serve(
     let active_snapshot = Arc::new(ActiveSnapshot::new(snapshot));
     let reload_status = reloader.status();
     let served_maps = reloader.sources().maps;
+    let directory = reloader.sources().dir().to_owned();
     let reloader = reloader
         .start(Arc::clone(&active_snapshot))
         .map_err(system_error("cannot start the thread that reads the files"))?;
@@ -124,6 +131,9 @@ fn serve(
         .start(ControlContext {
             admin,
             view: View {
+                rates: Rates::new(&counters),
+                directory,
+                host,
                 active_snapshot,
                 counters,
                 reload_status,

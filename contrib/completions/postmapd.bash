@@ -277,7 +277,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__check)
-            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --strict --dns --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --strict --dns --against-server --admin --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -300,6 +300,10 @@ _postmapd() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -743,7 +747,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__query)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --format --help --version relayhost sasl transport tls"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --admin --format --help --version relayhost sasl transport tls"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -766,6 +770,10 @@ _postmapd() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -811,12 +819,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__add__subcmd__auth)
-            opts="-h -V --password-stdin --next-hop --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --password-stdin --next-hop --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -841,12 +857,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__add__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -871,12 +895,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__exclude__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1075,12 +1107,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__auth)
-            opts="-h -V --next-hop --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --next-hop --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1105,12 +1145,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1135,12 +1183,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__tls)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1165,12 +1221,20 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__set__subcmd__tls)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
+            opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

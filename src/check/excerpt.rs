@@ -77,6 +77,24 @@ fn character_at(line: &[u8], at: usize) -> Option<char> {
     rest.valid().chars().next()
 }
 
+/// Returns a key in printable form, or a mask if it may be a password.
+pub(crate) fn shown_key(key: &[u8]) -> String {
+    if is_name(key) {
+        printable(key)
+    } else {
+        MASK.to_owned()
+    }
+}
+
+/// Returns next hops in printable form, or a mask if they may be a password.
+pub(crate) fn shown_next_hops(list: &[u8]) -> String {
+    if nexthop::elements(list).all(is_name_or_port) {
+        printable(list)
+    } else {
+        MASK.to_owned()
+    }
+}
+
 /// Returns an excerpt of a line of a table.
 pub(crate) fn table_line(format: Format, line: &[u8], column: u32) -> Excerpt {
     Excerpt::new(line, shown_len(format, line), column)

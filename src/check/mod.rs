@@ -8,6 +8,7 @@
 //! Limits: of main.cf only `relayhost` is checked ([`main_cf`]); `postconf --check` checks the rest. Host names are
 //! resolved on request only ([`dns`]).
 
+pub(crate) mod changes;
 pub(crate) mod directory;
 pub(crate) mod dns;
 pub(crate) mod excerpt;

@@ -1,7 +1,8 @@
 //! `postmapd check`: reports all errors and warnings about the files, as a compiler does.
 //!
 //! It reads and validates as the server does, and then checks the entries together ([`crate::check`]). A line is shown
-//! only where that cannot show a credential ([`crate::check::excerpt`]).
+//! only where that cannot show a credential ([`crate::check::excerpt`]). With `--against-server` it also compares the
+//! files with those that a running server has active ([`super::against_server`]).
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,11 +13,14 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::Args;
 
+use super::admin::admin_help;
+use super::against_server::{Comparison, RunningServer};
 use super::{Error, OutputFormat, count_of, exit_code, log};
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf};
 use crate::config::Sources;
 use crate::config::options::{Options, ServeOptions};
+use crate::config::setting;
 use crate::diagnostics::{Code, Finding, Findings, Place, Position, Severity, machine};
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::printable_path;
@@ -31,12 +35,31 @@ The default relay comes from the environment of this command, if that sets one o
 else from the server that runs for the same directory, whose environment root and the server's own user can read; else \
 from postmapd.env in that directory. The output names the source. Variables POSTMAPD_... are always those of this command.
 
-Exit codes: 0 no errors, 1 errors (with --strict, also warnings), 2 usage.
+--against-server shows what the files would change in the running server before they are moved into place: senders that \
+are added, removed, moved to another next hop or excluded, each with the next hops before and after; logins that are added, \
+removed or changed, without user and password; the TLS of next hops; the default relay. It asks the server's admin listener \
+(see admin in postmapd.toml(5)) for its directory and the versions of its files, and reads these files there, so run it as \
+root. Where --dir has no settings file and no postmapd.env, those of the server remain; a missing table file is an empty \
+table.
+
+Exit codes: 0 no errors, 1 errors (with --strict, also warnings), 2 usage; with --against-server also 1 if something \
+changes, and 75 if that is unknown: the server does not answer, or its active files cannot be read or are no longer on disk.
 
 Examples:
   postmapd check --dir /etc/postmapd
   postmapd check --strict --dns && systemctl start postmapd
-  postmapd check --format json | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.code)\"'")]
+  postmapd check --dir /root/new --against-server --admin unix:/run/postmapd/admin
+  postmapd check --format json | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.code)\"'
+
+Fields of \"changes\" with --format json (null if unknown):
+  generation        of the snapshot that is active in the server
+  senders[]         sender; change: added, moved, excluded, removed; before and
+                    after: the next hop, null for direct delivery
+  logins[]          key; change: added, changed, excluded, removed
+  tls[]             nexthop; before and after: mode and policy
+  default_relay[]   variable; before and after: its next hop, null if unset
+  settings          whether the settings differ
+  restart[]         changed settings that take effect on restart")]
 pub(super) struct Check {
     #[command(flatten)]
     options: Options,
@@ -54,6 +77,13 @@ pub(super) struct Check {
     #[arg(short = 'c', value_name = "DIR")]
     config_directory: Option<PathBuf>,
 
+    /// Show also what these files would change in the running server: see below
+    #[arg(long)]
+    against_server: bool,
+
+    #[arg(long, value_name = setting::ADMIN.value, help = admin_help(), requires = "against_server")]
+    admin: Option<String>,
+
     /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -63,7 +93,14 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
         log::check_settings(&ServeOptions::default(), &mut findings);
-        let sources = Sources::for_command(self.options, &mut findings);
+        let server = self
+            .against_server
+            .then(|| RunningServer::ask(&self.options, self.admin.as_ref()))
+            .transpose()?;
+        let sources = match &server {
+            Some(Ok(server)) => server.candidate(self.options, &mut findings),
+            Some(Err(_)) | None => Sources::for_command(self.options, &mut findings),
+        };
         let loaded = evaluate::load(&sources);
         findings.append(&loaded.findings);
         check::examine(&sources, &loaded.snapshot, &mut findings);
@@ -74,7 +111,13 @@ impl Check {
         if self.dns {
             dns::examine(&loaded.snapshot, &sources.relay_map(), &mut findings);
         }
-        let has_failed = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
+        let has_errors = findings.errors() > 0;
+        let has_failed = has_errors || (self.strict && findings.warnings() > 0);
+        let changes = server.map(|server| match server {
+            _ if has_errors => Comparison::Rejected,
+            Ok(server) => server.compare(&loaded),
+            Err(reason) => Comparison::Unknown(reason),
+        });
         let ordered = sorted_by_place(&findings);
         let printed = match self.format {
             OutputFormat::Text => {
@@ -92,10 +135,22 @@ impl Check {
                     environment_matters,
                 )
             }
-            OutputFormat::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
+            OutputFormat::Json => {
+                let mut out = io::stdout().lock();
+                match &changes {
+                    Some(changes) => {
+                        machine::print_with_changes(ordered, &findings, changes.changes(), &mut out)
+                    }
+                    None => machine::print(ordered, &findings, &mut out),
+                }
+            }
         };
         printed.map_err(Error::system("cannot print the findings"))?;
-        Ok(exit_code(!has_failed))
+        let code = exit_code(!has_failed);
+        match changes {
+            Some(changes) => changes.finish(self.format, code),
+            None => Ok(code),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! A command returns its exit code ([`ExitCode`]), or fails with an [`enum@Error`], which `main` prints once. Exit
 //! codes follow sysexits.h, unless the help of the command names another.
 
+mod admin;
+mod against_server;
 mod bench;
 mod check;
 mod explain;

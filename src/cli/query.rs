@@ -16,10 +16,12 @@ use super::explain;
 use super::tables::Tables;
 use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat, print_environment, print_message};
 use crate::config::options::Options;
+use crate::control::admin::client;
 use crate::diagnostics::{Code, Finding, Findings, Place, Severity};
 use crate::lookup::map::{Map, Maps};
 use crate::lookup::search::Scratch;
 use crate::lookup::table::line::without_byte_order_mark;
+use crate::net::address::Address;
 use crate::os::printable::printable;
 use crate::os::secret::Secret;
 use crate::protocol::answer::Answer;
@@ -39,12 +41,17 @@ lookup returns a temporary error, else 0 if any key is found.
 A file or a pipe gets each value byte for byte. A terminal shows control characters and invisible ones as \\u{202e}, bytes \
 that are not UTF-8 as \\xff, and a tab as a space.
 
---server waits at most 10 seconds for each complete reply. A value with a control character is an error.
+--explain --admin asks the running server for the explanation, from its active snapshot and its own environment, and says \
+which generation answered, since when it is active, and which files on disk differ from it. Logins are masked as a whole \
+then. The server must run with --admin.
+
+--server and --admin wait at most 10 seconds for each complete reply. A value with a control character is an error.
 
 Examples:
   postmapd query --dir /etc/postmapd relayhost someone@example.com
   postmapd query --explain relayhost someone@example.com
   postmapd query --explain tls '[relay.example.com]:587'
+  postmapd query --explain --admin 127.0.0.1:9451 relayhost someone@example.com
   postmapd query --server socketmap:inet:127.0.0.1:10451 sasl '[relay.example.com]:587'
   cut -f1 senders.txt | postmapd query relayhost -")]
 pub(super) struct Query {
@@ -58,6 +65,10 @@ pub(super) struct Query {
     /// Print which keys were tried, what answered and why, and what Postfix does next; never a password
     #[arg(long, conflicts_with = "server")]
     explain: bool,
+
+    /// Ask a running server for the explanation: the address of its admin listener, HOST:PORT or unix:PATH
+    #[arg(long, value_name = "ADDRESS", requires = "explain", conflicts_with = "server")]
+    admin: Option<String>,
 
     /// Output format of --explain; json prints one object per line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "explain", hide_possible_values = false)]
@@ -105,7 +116,9 @@ impl Query {
         let Some(map) = Map::named(&self.map) else {
             return Ok(ExitCode::from(EX_USAGE));
         };
-        let result = if self.explain {
+        let result = if let Some(admin) = &self.admin {
+            self.explain_all_on_server(map, &admin_address(admin)?)
+        } else if self.explain {
             self.explain_all(map, &Tables::read(&self.options)?)
         } else {
             let mut backend =
@@ -186,6 +199,36 @@ impl Query {
         Ok(outcomes.exit_code())
     }
 
+    /// Prints the explanations of a running server, up to the first that it does not return.
+    fn explain_all_on_server(&self, map: Map, address: &Address) -> io::Result<ExitCode> {
+        let mut outcomes = Outcomes::default();
+        let mut out = io::stdout().lock();
+        let mut failure = None;
+        self.each_key(|key| {
+            if failure.is_some() {
+                return Ok(());
+            }
+            let (explanation, json) = match client::explain(address, map.name, key) {
+                Ok(reply) => reply,
+                Err(error) => {
+                    failure = Some(error.to_string());
+                    return Ok(());
+                }
+            };
+            explain::print_of_server(&explanation, &json, self.format, &mut out)?;
+            match explanation.explanation.outcome.as_str() {
+                "found" => outcomes.has_found = true,
+                "not_found" => {}
+                _ => {
+                    outcomes.record_cannot_tell(key, &explanation.explanation.reason, &Findings::default());
+                }
+            }
+            Ok(())
+        })?;
+        out.flush()?;
+        Ok(failure.map_or_else(|| outcomes.exit_code(), |error| print_cannot_tell(&error)))
+    }
+
     /// Calls `handle` with each key, and with those from standard input in place of `-`.
     fn each_key(&self, mut handle: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         for key in &self.keys {
@@ -214,6 +257,16 @@ impl Query {
         }
         Ok(())
     }
+}
+
+fn admin_address(text: &str) -> Result<Address, Error> {
+    Address::parse(text).map_err(|problem| {
+        let finding = Finding::new(Code::BadAdminAddress, Place::Setting("--admin"));
+        let finding = finding.message(format!(
+            "`{text}` is not the address of an admin listener: {problem}"
+        ));
+        Error::usage(finding.help("for example, 127.0.0.1:9451 or unix:/run/postmapd/admin"))
+    })
 }
 
 /// Prints the reason on standard error, and returns the exit code.

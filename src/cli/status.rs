@@ -2,22 +2,21 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
-use humantime::{format_duration, parse_rfc3339};
+use humantime::parse_rfc3339;
 
-use super::{EX_USAGE, Error, OutputFormat, exit_code};
-use crate::config::options::{Options, ServiceOptions};
+use super::admin::{AdminListener, admin_help};
+use super::{Error, OutputFormat, exit_code};
+use crate::config::options::Options;
 use crate::config::setting;
-use crate::config::{DEFAULT_ADMIN, Sources};
-use crate::control::admin::client::{self, AdminError, AdminErrorKind};
+use crate::control::admin::age::age;
+use crate::control::admin::client::AdminErrorKind;
 use crate::control::admin::status::{FileStatus, Status as ServerStatus};
+use crate::diagnostics::Severity;
 use crate::diagnostics::machine::FindingObject;
-use crate::diagnostics::{Code, Finding, Findings, Severity};
-use crate::net::address::Address;
 use crate::os::printable::{json, printable};
-use crate::source::evaluate;
 
 /// Show the state of a running server and its files
 #[derive(Args)]
@@ -27,9 +26,22 @@ settings file as the server's; the default is 127.0.0.1:9451. The admin listener
 restrict it to loopback, a UNIX socket (--socket-mode, --socket-owner and --socket-group apply to it) or a private \
 network. Set the address of a health check in the environment variable, because the settings file can become invalid \
 while the server keeps its active settings. The replies contain paths of files and the errors in them, but no \
-credential, sender or user.
+credential and no user of one. Only / and /explain contain senders and their next hops.
 
 status exits with 69 if it has no complete reply within 10 seconds.
+
+/: a read-only page for people, with the state of the server and its files, lookups a second, and a form that explains \
+where the mail of a sender goes. It needs no script.
+
+/explain?map=MAP&key=KEY: JSON of query --explain, with the generation and the age of the active snapshot, and the files \
+that differ from it on disk (fields below). KEY is percent-encoded; a + is a plus sign, except in a quoted local part. \
+Logins are masked as a whole.
+
+/ and /explain answer only to clients that may query the maps: local users and hosts in allow_networks (other hosts get \
+the page without the form). A URL must have an address, localhost, a name without a dot, or the host of the setting \
+admin, so that no page of another site can read them with the browser of an administrator (DNS rebinding). To see the \
+page of a server with a UNIX socket, forward a port to it: ssh -L 9451:/run/postmapd/admin HOST, then open \
+http://localhost:9451/.
 
 /healthz: 200 if the thread that answers lookups responds within 2 s, else 503. For liveness probes.
 
@@ -53,6 +65,7 @@ Examples:
   postmapd status --alive || systemctl restart postmapd
   postmapd status --format json | jq -r '.files[] | select(.valid | not).path'
   curl -s http://127.0.0.1:9451/metrics
+  curl -s 'http://127.0.0.1:9451/explain?map=relayhost&key=user@example.com'
 
 Fields of /status and --format json:
   version, started        version of postmapd; start time of the server
@@ -66,8 +79,12 @@ Fields of /status and --format json:
                           and a digest with a random key that changes at each
                           start, so that passwords cannot be guessed from it;
                           null if the file does not exist
+    stat                  of the version that was read last: the output of
+                          stat -Lc '%i %.9Z'; null if there was no file
+    active                whether that version is active
     entries               of the active version; null if it is not a table
     valid, invalid_since, problem
+    differs               whether it differs from the active version on disk
   last_reload             outcome: changed, unchanged, failed; at. The first
                           load, at the start, is a reload too
   last_success            when the files were last found valid and active
@@ -77,6 +94,12 @@ Fields of /status and --format json:
                           within reload.in_flight: mail on its way to the old
                           next hop gets the credentials for that one
   listeners, connections  endpoints of the server; number of connections
+
+Fields of /explain, after those of query --explain --format json:
+  generation, loaded      number of the active snapshot; since when it is active
+  age_seconds             for how many seconds
+  differing_files[]       files that differ from it on disk, or have changed
+                          since they were last read
 
 Fields of /metrics:
   postmapd_lookups_total            map, outcome: found, not_found, cannot_tell,
@@ -100,7 +123,12 @@ Fields of /metrics:
   postmapd_table_entries            map
   postmapd_senders_in_flight        entries of the relay map that had another next
                                     hop within reload.in_flight
-  postmapd_build_info               version")]
+  postmapd_build_info               version
+  process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds,
+  process_max_fds, process_start_time_seconds
+                                    of the server process; the limit on
+                                    connections keeps process_open_fds below
+                                    process_max_fds")]
 pub(super) struct Status {
     #[command(flatten)]
     options: Options,
@@ -119,16 +147,16 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let address = self.address()?;
-        let path = if self.alive { "/healthz" } else { "/status" };
-        let reply = client::get(&address, path)?;
-        let state = match reply.code {
-            200 if self.alive => return Ok(ExitCode::SUCCESS),
-            503 if self.alive => Err(AdminErrorKind::NotAlive),
-            200 => serde_json::from_slice::<ServerStatus>(&reply.body).map_err(|_| AdminErrorKind::NotAdmin),
-            _ => Err(AdminErrorKind::NotAdmin),
-        };
-        let state = state.map_err(|kind| AdminError { address, kind })?;
+        let listener = AdminListener::find(&self.options, self.admin.as_ref())?;
+        if self.alive {
+            return match listener.get("/healthz")?.code {
+                200 => Ok(ExitCode::SUCCESS),
+                503 => Err(listener.error(AdminErrorKind::NotAlive).into()),
+                _ => Err(listener.error(AdminErrorKind::NotAdmin).into()),
+            };
+        }
+        let reply = listener.get("/status")?;
+        let state = listener.parse_status(&reply)?;
         let mut out = anstream::stdout().lock();
         let printed = match self.format {
             OutputFormat::Text => print(&state, &mut out),
@@ -139,36 +167,6 @@ impl Status {
             .map_err(Error::system("cannot print the status"))?;
         Ok(exit_code(state.ready))
     }
-
-    /// Returns the address of the admin listener. Errors of other settings do not matter: the server still has its
-    /// active ones.
-    fn address(&self) -> Result<Address, Error> {
-        let mut findings = Findings::default();
-        let service = ServiceOptions::from_admin_flag(self.admin.clone());
-        let sources = Sources::unchecked(self.options.clone(), service, &mut findings);
-        let settings = evaluate::read_settings(&sources, &mut findings);
-        if let Some(address) = settings.admin {
-            return Ok(address);
-        }
-        let mut relevant = Findings::default();
-        let is_about_admin =
-            |finding: &&Finding| matches!(finding.code, Code::BadAdminAddress | Code::SettingsUnreadable);
-        findings
-            .iter()
-            .filter(is_about_admin)
-            .for_each(|finding| relevant.push(finding.clone()));
-        Error::fail_on_errors(relevant, EX_USAGE)?;
-        Address::parse(DEFAULT_ADMIN)
-            .map_err(|_| Error::system(setting::ADMIN.about)(io::ErrorKind::InvalidInput.into()))
-    }
-}
-
-/// Returns the help text of --admin: the same address as the server's, for a client.
-fn admin_help() -> String {
-    let variable = setting::ADMIN.variable.unwrap_or_default();
-    format!(
-        "The server's admin listener, HOST:PORT or unix:PATH [env: {variable}] [default: {DEFAULT_ADMIN}]"
-    )
 }
 
 fn print(state: &ServerStatus, out: &mut impl Write) -> io::Result<()> {
@@ -204,7 +202,7 @@ fn report_lines(state: &ServerStatus) -> Vec<String> {
             lines.push(format!("    {problem}"));
         }
     }
-    lines.extend(state.findings.iter().map(finding_line));
+    lines.extend(state.findings.iter().map(FindingObject::to_line));
     let listed = state.findings.len();
     let all = state.errors.saturating_add(state.warnings);
     if all > listed {
@@ -232,43 +230,22 @@ fn file_state(file: &FileStatus) -> String {
     };
     match (&file.invalid_since, &file.digest) {
         (Some(since), _) => format!("{what}INVALID since {}", format_time(since)),
+        (None, _) if file.differs => format!("{what}changed on disk, not active yet"),
         (None, None) => "missing".to_owned(),
         (None, Some(_)) => format!("{what}valid"),
     }
 }
 
-/// Returns a finding in one line, as in the log.
-fn finding_line(finding: &FindingObject) -> String {
-    let mut line = finding
-        .file
-        .clone()
-        .or_else(|| finding.setting.clone())
-        .unwrap_or_default();
-    for number in [finding.line, finding.column].into_iter().flatten() {
-        line.extend([":", &number.to_string()]);
-    }
-    line.extend([": ", finding.severity.as_str(), ": ", &finding.message]);
-    if !finding.help.is_empty() {
-        line.extend(["; ", &finding.help]);
-    }
-    line
-}
-
 /// Returns a time, with how long ago it was.
-fn format_time(time: &str) -> String {
+pub(super) fn format_time(time: &str) -> String {
     let ago = parse_rfc3339(time)
         .ok()
         .and_then(|time| SystemTime::now().duration_since(time).ok());
     // If the clock was set back, a past time may be in the future.
-    let seconds = ago.unwrap_or_default().as_secs();
-    let rounded = match seconds {
-        0..3600 => seconds,
-        3600..86_400 => seconds - seconds % 60,
-        _ => seconds - seconds % 3600,
-    };
+    let age = age(ago.unwrap_or_default().as_secs());
     let time = time
         .split_once('.')
         .map_or(time, |(time, _)| time)
         .trim_end_matches('Z');
-    format!("{time}Z ({} ago)", format_duration(Duration::from_secs(rounded)))
+    format!("{time}Z ({age} ago)")
 }

@@ -109,7 +109,6 @@ impl fmt::Display for EnvironmentOrigin {
 /// Returns the environment in which a command evaluates the files of `dir`, and its origin.
 pub(super) fn for_command(dir: &Path) -> (Variables, EnvironmentOrigin) {
     let own = Variables::from_process();
-    let is_set = |variables: &Variables| RelayEnvironment::new(variables, &mut Findings::default()).is_set();
     let has_own = is_set(&own);
     match running_server::find(dir) {
         SearchResult::Server(process, variables) if own.is_same(&variables) => {
@@ -124,12 +123,17 @@ pub(super) fn for_command(dir: &Path) -> (Variables, EnvironmentOrigin) {
         SearchResult::Hidden(process) if process.is_init() => (own, EnvironmentOrigin::OwnAndServer(process)),
         SearchResult::Hidden(process) => (own, EnvironmentOrigin::ServerHidden(process)),
         SearchResult::Several(processes) => (own, EnvironmentOrigin::ServersDiffer(processes)),
-        SearchResult::Nothing => {
-            let path = dir.join(ENVIRONMENT_FILE);
-            match whole_file::read(&path).map(|file| Variables::parse_file(&file.text)) {
-                Ok(variables) if is_set(&variables) => (variables, EnvironmentOrigin::File(path)),
-                _ => (own, EnvironmentOrigin::OwnWithoutServer),
-            }
-        }
+        SearchResult::Nothing => in_file(dir).unwrap_or((own, EnvironmentOrigin::OwnWithoutServer)),
     }
+}
+
+/// Returns the variables of the file beside the tables, if that sets one of the default relay.
+pub(super) fn in_file(dir: &Path) -> Option<(Variables, EnvironmentOrigin)> {
+    let path = dir.join(ENVIRONMENT_FILE);
+    let variables = Variables::parse_file(&whole_file::read(&path).ok()?.text);
+    is_set(&variables).then_some((variables, EnvironmentOrigin::File(path)))
+}
+
+fn is_set(variables: &Variables) -> bool {
+    RelayEnvironment::new(variables, &mut Findings::default()).is_set()
 }

@@ -51,6 +51,9 @@ use variables::Variables;
 /// The default directory.
 pub(crate) const DEFAULT_DIR: &str = "/etc/postmapd";
 
+/// The name of the settings file in the directory.
+const SETTINGS_FILE: &str = "postmapd.toml";
+
 /// The default address that `status` connects to.
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
 
@@ -93,6 +96,43 @@ impl Sources {
         Self::in_environment(options, ServiceOptions::default(), environment, findings)
     }
 
+    /// Returns the sources of a running server, whose status names its directory and its settings file, as far as they are
+    /// known here: the flags and `POSTMAPD_` variables are those of this command.
+    pub(crate) fn of_server(options: &Options, dir: &Path, settings_file: Option<&Path>) -> Self {
+        let environment = environment::for_command(dir);
+        let service = ServiceOptions::default();
+        let mut sources =
+            Self::in_environment(options.clone(), service, environment, &mut Findings::default());
+        dir.clone_into(&mut sources.dir);
+        sources.settings_file_is_named = settings_file.is_some();
+        sources.settings_file = settings_file.map_or_else(|| dir.join(SETTINGS_FILE), Path::to_owned);
+        sources
+    }
+
+    /// Returns the sources of a command for a directory that is to take the place of a server's: where it has no settings
+    /// file or no file of variables, those of the server remain.
+    pub(crate) fn to_replace(server: &Self, options: Options, findings: &mut Findings) -> Self {
+        let dir = options.dir();
+        if variables::is_same_file(&dir, &server.dir) {
+            return Self::for_command(options, findings);
+        }
+        let service = ServiceOptions::default();
+        let mut sources = if let Some(environment) = environment::in_file(&dir) {
+            Self::in_environment(options, service, environment, findings)
+        } else {
+            let none = (Variables::default(), server.environment.clone());
+            let sources = Self::in_environment(options, service, none, findings);
+            Self {
+                relay: server.relay.clone(),
+                ..sources
+            }
+        };
+        if !sources.settings_file_is_named && !sources.settings_file.exists() {
+            sources.settings_file.clone_from(&server.settings_file);
+        }
+        sources
+    }
+
     fn in_environment(
         options: Options,
         service: ServiceOptions,
@@ -106,7 +146,7 @@ impl Sources {
         Self {
             maps: Maps::SERVED,
             settings_file_is_named: named.is_some(),
-            settings_file: named.unwrap_or_else(|| dir.join("postmapd.toml")),
+            settings_file: named.unwrap_or_else(|| dir.join(SETTINGS_FILE)),
             dir,
             options: options.merge(service),
             relay,

@@ -23,7 +23,7 @@ use crate::os::invisible;
 use crate::os::secret::Secret;
 
 /// The source of one value.
-#[derive(Default)]
+#[derive(Clone, Default)]
 enum Origin {
     /// No source: the variable is not set.
     #[default]
@@ -35,12 +35,14 @@ enum Origin {
 }
 
 /// One of the variables.
+#[derive(Clone)]
 struct Variable {
     name: &'static str,
     origin: Origin,
 }
 
 /// The variables of the default relay.
+#[derive(Clone)]
 pub struct RelayEnvironment {
     host: Variable,
     port: Variable,

@@ -56,9 +56,9 @@ impl ControlSetup {
     pub(crate) fn new() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
-            // For digests, one at a time.
-            .max_blocking_threads(1)
-            .thread_name("admin-digest")
+            // For digests and metadata of files: one more than can wait for a file system that does not respond.
+            .max_blocking_threads(2)
+            .thread_name("admin")
             .on_thread_start(lower_thread_priority)
             .build()?;
         let signals = {

@@ -12,6 +12,7 @@ use crate::config::Limits;
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::control::admin::liveness::probe;
+use crate::control::admin::rates::Rates;
 use crate::control::admin::status::{Status, TableDigests};
 use crate::control::admin::{View, metrics};
 use crate::diagnostics::Findings;
@@ -174,6 +175,9 @@ fn an_additional_map_is_served_reloaded_counted_and_explained() {
     assert_eq!(explanation.reason, "so it is written");
 
     let view = View {
+        rates: Rates::new(&counters),
+        directory: dir.path().to_owned(),
+        host: None,
         active_snapshot,
         counters,
         reload_status,

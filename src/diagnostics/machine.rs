@@ -66,6 +66,23 @@ impl FindingObject {
         }
         object
     }
+
+    /// Returns the finding as one line, as in the log. An object of another program may contain control characters.
+    pub(crate) fn to_line(&self) -> String {
+        let mut line = self
+            .file
+            .clone()
+            .or_else(|| self.setting.clone())
+            .unwrap_or_default();
+        for number in [self.line, self.column].into_iter().flatten() {
+            line.extend([":", &number.to_string()]);
+        }
+        line.extend([": ", self.severity.as_str(), ": ", &self.message]);
+        if !self.help.is_empty() {
+            line.extend(["; ", &self.help]);
+        }
+        line
+    }
 }
 
 /// Prints findings in the given order. `all` has their numbers.
@@ -74,12 +91,19 @@ pub(crate) fn print<'a>(
     all: &Findings,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let object = Report {
-        findings: findings.into_iter().map(FindingObject::new).collect(),
-        errors: all.errors(),
-        warnings: all.warnings(),
-    };
-    json::write(&object, &mut *out)?;
+    json::write(&Report::new(findings, all), &mut *out)?;
+    writeln!(out)
+}
+
+/// Prints findings, and `changes` as the field of that name.
+pub(crate) fn print_with_changes<'a>(
+    findings: impl IntoIterator<Item = &'a Finding>,
+    all: &Findings,
+    changes: impl Serialize,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let report = Report::new(findings, all);
+    json::write(&WithChanges { report, changes }, &mut *out)?;
     writeln!(out)
 }
 
@@ -88,4 +112,21 @@ struct Report {
     findings: Vec<FindingObject>,
     errors: usize,
     warnings: usize,
+}
+
+impl Report {
+    fn new<'a>(findings: impl IntoIterator<Item = &'a Finding>, all: &Findings) -> Self {
+        Self {
+            findings: findings.into_iter().map(FindingObject::new).collect(),
+            errors: all.errors(),
+            warnings: all.warnings(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct WithChanges<C> {
+    #[serde(flatten)]
+    report: Report,
+    changes: C,
 }

@@ -67,6 +67,17 @@ struct HopTls {
     policy: Cow<'static, [u8]>,
 }
 
+/// The TLS of one next hop, for comparisons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HopDescription<'a> {
+    /// How TLS begins.
+    pub mode: Mode,
+    /// The policy.
+    pub policy: &'a [u8],
+    /// The service of master.cf that delivers.
+    pub service: &'a ServiceName,
+}
+
 /// The maximum number of removed next hops that are remembered.
 pub(crate) const MAX_RETIRED: usize = 65_536;
 
@@ -215,6 +226,16 @@ impl RelayTls {
     pub(crate) fn services(&self) -> impl Iterator<Item = (&ServiceName, Mode)> {
         let hops = self.named.hops.values().filter_map(|hop| hop.as_ref().ok());
         hops.map(|hop| (&hop.service, hop.mode))
+    }
+
+    /// Returns mode, policy and service of a folded next hop that senders have.
+    pub(crate) fn describe(&self, next_hop: &[u8]) -> Option<Result<HopDescription<'_>, Reason>> {
+        let hop = self.named.hops.get(next_hop)?.as_ref();
+        Some(hop.map_err(|reason| *reason).map(|hop| HopDescription {
+            mode: hop.mode,
+            policy: &hop.policy,
+            service: &hop.service,
+        }))
     }
 
     /// Whether the relay map or the environment has this folded next hop.

@@ -7,10 +7,12 @@
 //! | [`name_service`] | the sources of user, group and host names |
 //! | [`log_stream`] | the output stream of the log, which never blocks a thread for long |
 //! | [`priority`] | the scheduling priority of threads |
+//! | [`process_usage`] | memory, processor time and descriptors of this process |
 //! | [`user_namespace`] | the users that the kernel does not tell apart |
 //! | [`invisible`] | invisible characters, named by their code point |
 //! | [`printable`] | untrusted text, escaped for terminals and logs |
 //! | [`digest`] | digests of files, plain or keyed |
+//! | [`version_id`] | identifies a version of a file by its metadata |
 //! | [`whole_file`] | reads a file whole, as a secret |
 //! | [`replace_file`] | locks, edits and replaces a file whole, or leaves it unchanged |
 //! | [`sandbox`] | restricts the process: its user, capabilities, Landlock, seccomp |
@@ -22,8 +24,10 @@ pub(crate) mod log_stream;
 pub(crate) mod name_service;
 pub mod printable;
 pub(crate) mod priority;
+pub(crate) mod process_usage;
 pub(crate) mod replace_file;
 pub mod sandbox;
 pub mod secret;
 pub(crate) mod user_namespace;
+pub(crate) mod version_id;
 pub(crate) mod whole_file;

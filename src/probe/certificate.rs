@@ -128,7 +128,7 @@ fn chain_error(
             "the certificate is self-signed".to_owned()
         }
         Error::UnknownIssuer if authorities.is_empty() => {
-            "there are no certificate authorities: install ca-certificates, or use --ca".to_owned()
+            "this machine has no certificate authorities: use --ca".to_owned()
         }
         Error::UnknownIssuer => "no trusted authority has issued the certificate".to_owned(),
         error => format!("the certificate is not valid: {error}"),

@@ -51,6 +51,32 @@ pub(crate) struct Options {
     pub authorities: Authorities,
     /// How names are resolved.
     pub resolver: Resolver,
+    /// How servers are found and greeted.
+    pub client: ClientSettings,
+}
+
+/// The parameters of Postfix that decide how its SMTP client finds and greets a server.
+pub(crate) struct ClientSettings {
+    /// The name in EHLO (`smtp_helo_name`); `None` for that of this machine.
+    pub helo_name: Option<String>,
+    /// Whether it reads /etc/hosts (`native` in `smtp_host_lookup`).
+    pub reads_hosts_file: bool,
+    /// Whether it connects over IPv4 (`inet_protocols`).
+    pub uses_ipv4: bool,
+    /// Whether it connects over IPv6 (`inet_protocols`).
+    pub uses_ipv6: bool,
+}
+
+impl Default for ClientSettings {
+    /// Returns the defaults of Postfix.
+    fn default() -> Self {
+        Self {
+            helo_name: None,
+            reads_hosts_file: false,
+            uses_ipv4: true,
+            uses_ipv6: true,
+        }
+    }
 }
 
 /// A next hop, and how Postfix speaks TLS to it.
@@ -104,7 +130,10 @@ fn probe_next_hop(
         Ok(authorities) => authorities,
         Err(failure) => return first.failed(failure),
     };
-    let servers = match options.resolver.servers(&next_hop.text, half_until(deadline)) {
+    let servers = match options
+        .resolver
+        .servers(&next_hop.text, &options.client, half_until(deadline))
+    {
         Ok(servers) => servers,
         Err(failure) => return first.failed(failure),
     };
@@ -116,6 +145,7 @@ fn probe_next_hop(
             next_hop,
             policy: &policy,
             authorities: &authorities,
+            client: &options.client,
             server,
             address,
             find_login,

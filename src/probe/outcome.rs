@@ -45,6 +45,8 @@ pub(crate) struct Attempt {
     pub address: Option<String>,
     /// Why it did not work.
     pub error: String,
+    /// Whether there was a TCP connection.
+    connected: bool,
 }
 
 impl Attempt {
@@ -53,6 +55,7 @@ impl Attempt {
         Self {
             host: outcome.host.clone(),
             address: outcome.address.clone(),
+            connected: outcome.connected,
             error: outcome
                 .failure
                 .as_ref()
@@ -108,6 +111,12 @@ impl Outcome {
     /// Creates the outcome of what could not be tried at all.
     pub(crate) fn not_tried(reason: String) -> Self {
         Self::default().failed(Failure::NotTried(reason))
+    }
+
+    /// Whether no server was reached, so that the outcome is the same with any login.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        let was_connected = self.connected || self.attempts.iter().any(|attempt| attempt.connected);
+        self.failure.is_some() && !was_connected
     }
 
     /// Adds the reason why the relay does not work.

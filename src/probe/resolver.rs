@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 
+use super::ClientSettings;
 use super::hosts::Hosts;
 use super::name_servers::{DnsError, Kind, NameServers, Record};
 use super::outcome::Failure;
@@ -48,7 +49,12 @@ impl Resolver {
     }
 
     /// Returns the servers of a next hop.
-    pub(super) fn servers(&self, next_hop: &[u8], deadline: Instant) -> Result<Vec<Server>, Failure> {
+    pub(super) fn servers(
+        &self,
+        next_hop: &[u8],
+        client: &ClientSettings,
+        deadline: Instant,
+    ) -> Result<Vec<Server>, Failure> {
         let (host, port) = nexthop::host_and_port(next_hop);
         let port = port_number(port);
         let server_name = nexthop::server_name(next_hop).unwrap_or(host);
@@ -70,7 +76,7 @@ impl Resolver {
         let mut servers = Vec::new();
         let mut failure = None;
         for host in hosts {
-            match self.server(host, port, deadline) {
+            match self.server(host, port, client, deadline) {
                 Ok(server) => servers.push(server),
                 Err(error) => failure = Some(error),
             }
@@ -110,12 +116,25 @@ impl Resolver {
         Ok(names)
     }
 
-    fn server(&self, host: String, port: u16, deadline: Instant) -> Result<Server, Failure> {
+    fn server(
+        &self,
+        host: String,
+        port: u16,
+        client: &ClientSettings,
+        deadline: Instant,
+    ) -> Result<Server, Failure> {
         let with_port = |addresses: Vec<std::net::IpAddr>| {
             let addresses = addresses.into_iter();
             addresses.map(|address| SocketAddr::new(address, port)).collect()
         };
-        let addresses = self.hosts.addresses(&host);
+        let mut addresses = self.hosts.addresses(&host);
+        addresses.retain(|address| {
+            if address.is_ipv6() {
+                client.uses_ipv6
+            } else {
+                client.uses_ipv4
+            }
+        });
         if !addresses.is_empty() {
             return Ok(Server {
                 host,
@@ -125,7 +144,8 @@ impl Resolver {
         }
         let mut addresses = Vec::new();
         let mut errors = Vec::new();
-        for kind in [Kind::Aaaa, Kind::A] {
+        let kinds = [(Kind::Aaaa, client.uses_ipv6), (Kind::A, client.uses_ipv4)];
+        for (kind, _) in kinds.into_iter().filter(|(_, is_used)| *is_used) {
             match self.name_servers.query(&host, kind, deadline) {
                 Ok(records) => addresses.extend(records.into_iter().filter_map(|record| match record {
                     Record::Address(address) => Some(address),

@@ -15,7 +15,7 @@ use super::resolver::Server;
 use super::smtp::{self, Dialogue, Reply, SmtpError, Step};
 use super::timed_stream::TimedStream;
 use super::tls::{self, TlsStream};
-use super::{FindLogin, NextHop};
+use super::{ClientSettings, FindLogin, NextHop};
 use crate::lookup::nexthop;
 use crate::lookup::tls_policy::{Level, Mode};
 use crate::os::printable::{enumeration, printable};
@@ -32,6 +32,7 @@ pub(super) struct Session<'a> {
     pub(super) next_hop: &'a NextHop,
     pub(super) policy: &'a Policy,
     pub(super) authorities: &'a Authorities,
+    pub(super) client: &'a ClientSettings,
     pub(super) server: &'a Server,
     pub(super) address: SocketAddr,
     pub(super) find_login: FindLogin<'a>,
@@ -53,7 +54,7 @@ impl Session<'_> {
         let mut outcome = Outcome::new(self.next_hop);
         outcome.host = printable(self.server.host.as_bytes());
         outcome.address = Some(self.address.ip().to_string());
-        if self.server.is_from_hosts_file {
+        if self.server.is_from_hosts_file && !self.client.reads_hosts_file {
             outcome.warnings.push(
                 "the address is from /etc/hosts, which Postfix reads only with smtp_host_lookup = native"
                     .to_owned(),
@@ -80,7 +81,7 @@ impl Session<'_> {
             ))
         })?;
         outcome.connected = true;
-        let own_name = own_name(&stream);
+        let own_name = self.client.helo_name.clone().unwrap_or_else(|| own_name(&stream));
         let mut connection = match self.next_hop.mode {
             Mode::Implicit => self.begin_tls(stream, outcome)?,
             Mode::Starttls => Connection::Plain(Dialogue::new(stream)),

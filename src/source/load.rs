@@ -30,6 +30,7 @@ use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::text::Text;
 use crate::os::digest;
 use crate::os::secret::Secret;
+use crate::os::version_id::VersionId;
 use crate::os::whole_file::ReadError;
 
 /// How often sources that change during a read are read, and the pause in between.
@@ -236,6 +237,15 @@ impl RawSources {
         }
         self.digests = self.digests(hasher);
         self.versions = self.versions(sources);
+    }
+
+    /// Returns which version of each file was read, in the order of [`paths`]. `None` for one that kept changing, and for
+    /// one that does not exist.
+    pub(super) fn version_ids(&self) -> Vec<Option<VersionId>> {
+        let stats = self.stats.iter().zip(&self.unsettled);
+        stats
+            .map(|(stat, is_unsettled)| stat.version_id().filter(|_| !is_unsettled))
+            .collect()
     }
 
     /// Stores the default relay that was made of the secrets, and wipes these.

@@ -52,7 +52,7 @@ use poll::Poll;
 pub(crate) use reload_log::log_finding;
 use reload_log::{finding_of_wait, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
-use reload_status::ReloadStatus;
+use reload_status::{LastRead, ReloadStatus};
 use waits::{Awaited, GROUP_WAIT};
 use watch::Watch;
 
@@ -120,11 +120,17 @@ impl Reloader {
         decision.after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot));
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         log_snapshot(&loaded.snapshot, &loaded.findings, started.elapsed());
+        let status = Arc::new(ReloadStatus::new(loaded.versions, loaded.findings));
+        status.record_versions(&raw.version_ids(), &[]);
+        status.record_read(LastRead {
+            differs: vec![false; raw.digests.len()],
+            stats: raw.stats.clone(),
+        });
         let reloader = Self {
             sources,
             queue,
             watch,
-            status: Arc::new(ReloadStatus::new(loaded.versions, loaded.findings)),
+            status,
             poll: Poll::new(&raw),
             active: raw,
             decision,
@@ -258,14 +264,16 @@ impl Reloader {
         let active = active_snapshot.load();
         let mut raw = load::read(&self.sources, &self.hasher, Some(&active));
         let now = Instant::now();
+        let (digests, stats) = (raw.digests.clone(), raw.stats.clone());
         let seen = self.seen(&raw);
         self.drop_slow_writers(now);
         let Outcome {
             action,
-            is_held,
+            mut is_held,
             awaited,
         } = self.decision.after_read(&seen, cause, self.timing(), now);
         self.report_waits(&awaited);
+        let version_ids = raw.version_ids();
         match action {
             Action::Unchanged { is_return, is_reload } => {
                 if is_return {
@@ -278,7 +286,10 @@ impl Reloader {
             }
             Action::StillRejected { is_reload: true } => self.status.record_failed(),
             Action::StillRejected { is_reload: false } => {}
-            Action::Wait => debug!("changed files are waiting for a file that is not usable yet"),
+            Action::Wait => {
+                debug!("changed files are waiting for a file that is not usable yet");
+                is_held.fill(true);
+            }
             Action::Evaluate => {
                 for (file, _) in is_held.iter().enumerate().filter(|(_, is_held)| **is_held) {
                     raw.hold(file, &self.active);
@@ -288,6 +299,14 @@ impl Reloader {
                 self.apply(loaded, raw, started, active_snapshot);
             }
         }
+        // After the outcome: a client that finds its version here finds the outcome for it, too.
+        self.status.record_versions(&version_ids, &is_held);
+        // A file that is held differs, although its active content was applied again.
+        let both = digests.iter().zip(&self.active.digests);
+        self.status.record_read(LastRead {
+            differs: both.map(|(read, active)| read != active).collect(),
+            stats,
+        });
     }
 
     /// Returns what the last read saw of each file.

@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::os::version_id::VersionId;
+
 /// The most symbolic links on a path, the kernel's own limit (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
@@ -172,6 +174,12 @@ impl PathStat {
             });
         });
         stats
+    }
+
+    /// Returns which version of the file it is. `None` if it does not exist.
+    pub(super) fn version_id(&self) -> Option<VersionId> {
+        let file = self.file.as_ref()?;
+        Some(VersionId::new(file.inode, file.changed))
     }
 
     /// Returns the times of the last changes, in seconds since 1970; 0 for a directory.

@@ -6,14 +6,18 @@
 //!
 //! No text of a file comes here: findings never quote, and digests are made by [`crate::os::digest`].
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::path_walk::PathStat;
 use crate::diagnostics::{Finding, Findings, Place, Severity};
 use crate::lookup::table::spec::TableSpec;
+use crate::os::version_id::VersionId;
 
 /// The outcome of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,10 @@ pub(crate) struct FileVersion {
 pub(crate) struct FileState {
     /// Its active version.
     pub active: FileVersion,
+    /// The version that was read last, whose outcome this state has. `None` if there was no file.
+    pub read: Option<VersionId>,
+    /// Whether that version is active, with or without errors.
+    pub is_active: bool,
     /// Why its present version is not valid. `None` if it is.
     pub invalid: Option<Invalid>,
 }
@@ -141,6 +149,8 @@ impl StatusReport {
                 let before = self.files.get(number).and_then(|file| file.invalid.as_ref());
                 FileState {
                     active: active.clone(),
+                    read: self.files.get(number).and_then(|file| file.read),
+                    is_active: version.content == active.content,
                     invalid: (!is_valid).then(|| Invalid {
                         since: before.map_or(now, |invalid| invalid.since),
                         errors,
@@ -186,6 +196,8 @@ pub(crate) struct Progress {
 pub(crate) struct ReloadStatus {
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
+    /// Held while metadata is read, which may take long on a network.
+    comparing: Mutex<()>,
 }
 
 struct State {
@@ -195,6 +207,16 @@ struct State {
     active_findings: Arc<Findings>,
     /// For each file, the finding if it is overdue, and since when.
     waiting: Vec<Option<(SystemTime, Finding)>>,
+    last_read: LastRead,
+}
+
+/// What the last read saw of each file, in the order of [`super::load::paths`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastRead {
+    /// Whether its content differs from the active one.
+    pub(super) differs: Vec<bool>,
+    /// The metadata of its path.
+    pub(super) stats: Vec<PathStat>,
 }
 
 impl ReloadStatus {
@@ -220,8 +242,10 @@ impl ReloadStatus {
                 active: read,
                 active_findings: findings,
                 waiting: Vec::new(),
+                last_read: LastRead::default(),
             }),
             progress: watch::Sender::default(),
+            comparing: Mutex::default(),
         }
     }
 
@@ -260,6 +284,30 @@ impl ReloadStatus {
         report
     }
 
+    /// Records what a read saw, after its result was applied or not.
+    pub(super) fn record_read(&self, last_read: LastRead) {
+        self.lock().last_read = last_read;
+    }
+
+    /// Returns the files whose content differs from the active one, or whose metadata has changed since the last read.
+    /// Reads the metadata of all files, unless another call is doing that, which a network file system can delay.
+    #[must_use]
+    pub(crate) fn differing_files(&self) -> Vec<PathBuf> {
+        let (paths, last_read) = {
+            let state = self.lock();
+            let paths: Vec<PathBuf> = state.active.iter().map(|file| file.path.clone()).collect();
+            (paths, state.last_read.clone())
+        };
+        let comparing = self.comparing.try_lock().ok();
+        let differs = |(number, path): &(usize, PathBuf)| {
+            let is_other = last_read.differs.get(*number).copied().unwrap_or_default();
+            let stat = last_read.stats.get(*number).filter(|_| comparing.is_some());
+            is_other || stat.is_some_and(|stat| has_changed(path, stat))
+        };
+        let files = paths.into_iter().enumerate();
+        files.filter(differs).map(|(_, path)| path).collect()
+    }
+
     /// Sets for each file the finding if it is overdue, in the order of [`super::load::paths`].
     pub(super) fn set_waiting(&self, reasons: Vec<Option<Finding>>) {
         let mut state = self.lock();
@@ -270,6 +318,18 @@ impl ReloadStatus {
             Some((since, reason?))
         });
         state.waiting = waiting.collect();
+    }
+
+    /// Records which version of each file was read, except those that are held, in the order of [`super::load::paths`].
+    /// The outcome must have been recorded already.
+    pub(super) fn record_versions(&self, read: &[Option<VersionId>], is_held: &[bool]) {
+        let mut state = self.lock();
+        let is_held = is_held.iter().copied().chain(std::iter::repeat(false));
+        for ((file, read), is_held) in state.report.files.iter_mut().zip(read).zip(is_held) {
+            if !is_held {
+                file.read = *read;
+            }
+        }
     }
 
     /// Records that the sources became active.
@@ -330,6 +390,14 @@ impl State {
     }
 }
 
+/// Whether the metadata of this path is another one. If this thread may not read it, as only the thread that reads the
+/// files may, it is taken as unchanged.
+fn has_changed(path: &Path, before: &PathStat) -> bool {
+    let is_denied =
+        || fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    PathStat::read(path) != *before && !is_denied()
+}
+
 /// Returns the outcome of a reload with these findings, which without errors would be `without_error`.
 fn outcome_of(without_error: ReloadOutcome, findings: &Findings) -> ReloadOutcome {
     if findings.errors() > 0 {
@@ -344,6 +412,7 @@ mod tests {
     use super::{FileVersion, ReloadOutcome, ReloadStatus};
     use crate::diagnostics::{Code, Finding, Findings};
     use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+    use crate::os::version_id::VersionId;
 
     fn versions(contents: [u64; 2]) -> Vec<FileVersion> {
         let of = |path: &str, table, content| FileVersion {
@@ -404,6 +473,24 @@ mod tests {
         assert_eq!(status.report().last_success, None);
         status.record_no_change();
         assert_eq!(status.report().last_success, None);
+    }
+
+    #[test]
+    fn the_version_that_was_read_stays_until_another_one_has_an_outcome() {
+        let status = ReloadStatus::new(versions([1, 1]), Findings::default());
+        let id = |number| Some(VersionId::new(number, (0, 0)));
+        let read = || -> Vec<_> {
+            let files = status.report().files;
+            files.iter().map(|file| (file.read, file.is_active)).collect()
+        };
+        status.record_versions(&[id(1), None], &[]);
+        assert_eq!(read(), [(id(1), true), (None, true)]);
+        status.record_rejected(&versions([2, 1]), &error_in("/r").into());
+        assert_eq!(read(), [(id(1), false), (None, true)]);
+        status.record_versions(&[id(2), id(3)], &[false, true]);
+        assert_eq!(read(), [(id(2), false), (None, true)]);
+        status.record_unchanged(true);
+        assert_eq!(read(), [(id(2), true), (None, true)]);
     }
 
     #[test]

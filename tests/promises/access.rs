@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::{fmt, fs};
 
+use crate::harness::admin::{Admin, exchange};
 use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed};
 use crate::harness::daemon::{Daemon, SETTINGS, Setup, finish};
 use crate::harness::eventually;
@@ -428,6 +429,55 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
             );
         }
     }
+}
+
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn another_host_sees_senders_on_the_admin_listener_where_it_may_query_the_maps() {
+    let networks = Networks::new();
+    let setup = setup()
+        .within(networks.start_command())
+        .arg("--admin")
+        .arg("[::]:0");
+    let daemon = Daemon::start(setup);
+    let (_, port) = Admin::of(&daemon)
+        .address
+        .rsplit_once(':')
+        .map(|(host, port)| (host.to_owned(), port.to_owned()))
+        .unwrap();
+    let get = |host: &str, path: &str| {
+        exchange(
+            &format!("{host}:{port}"),
+            &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        )
+    };
+    let explain = format!("/explain?map=relayhost&key={SENDER}");
+    let page = format!("/?sender={SENDER}");
+    let shows_next_hop = |host: &str, far: bool| {
+        let ask = || (get(host, &explain), get(host, &page), get(host, "/metrics").code);
+        let (explained, page, metrics) = if far {
+            networks.far(ask)
+        } else {
+            networks.near(UNNAMED_USER, ask)
+        };
+        assert_eq!((page.code, metrics), (200, 200));
+        let texts = [&explained.body, &page.body].map(|body| body.contains(NEXT_HOP));
+        assert_eq!(texts[0], texts[1], "{}", explained.body);
+        if !texts[0] {
+            assert_eq!(explained.code, 403);
+            for body in [&explained.body, &page.body] {
+                assert!(body.contains("not in allow_networks of postmapd"), "{body}");
+            }
+            assert!(!page.body.contains("<form"), "{}", page.body);
+        }
+        texts[0]
+    };
+    assert!(!shows_next_hop("192.0.2.1", true) && !shows_next_hop("[2001:db8::1]", true));
+    assert!(shows_next_hop("127.0.0.1", false) && shows_next_hop("[::1]", false));
+    let seen = daemon.log_lines();
+    daemon.replace(SETTINGS, "allow_networks = [\"192.0.2.2\"]\n");
+    daemon.wait_for_log_after(seen, |line| line.contains("generation"));
+    assert!(shows_next_hop("192.0.2.1", true) && !shows_next_hop("[2001:db8::1]", true));
 }
 
 #[test]

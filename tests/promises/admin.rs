@@ -501,6 +501,80 @@ fn a_digest_distinguishes_versions_and_reveals_nothing_about_a_credential() {
 }
 
 #[test]
+fn the_status_names_the_version_of_each_file_as_stat_prints_it() {
+    let (daemon, admin) = Admin::start(setup());
+    let path = daemon.dir().join(RELAYMAP);
+    let printed = || {
+        let ran = finish(Command::new("stat").args(["-Lc", "%i %.9Z"]).arg(&path), b"");
+        ran.stdout.trim().to_owned()
+    };
+    let read = || {
+        let status = admin.status();
+        let files = status["files"].as_array().unwrap();
+        let file = files.iter().find(|file| file["map"] == "relayhost").unwrap();
+        let version = file["stat"].as_str().unwrap().to_owned();
+        (version, file["active"] == true, file["valid"] == true)
+    };
+    let first = printed();
+    assert_eq!(read(), (first.clone(), true, true));
+    // A rejected version was read, too.
+    daemon.replace(RELAYMAP, "@one.test [\n");
+    assert_ne!(printed(), first);
+    eventually(read, |now| *now == (printed(), false, false));
+    daemon.replace(RELAYMAP, GOOD);
+    eventually(read, |now| *now == (printed(), true, true));
+}
+
+#[test]
+fn the_process_metrics_are_those_of_the_system() {
+    let (daemon, admin) = Admin::start(setup());
+    let proc = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", daemon.pid())).unwrap();
+    // Its CPU time, in ticks of a hundredth of a second.
+    let ticks = || -> f64 {
+        let stat = proc("stat");
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<f64> = fields.split_whitespace().skip(1).flat_map(str::parse).collect();
+        (fields[10] + fields[11]) / 100.0
+    };
+    let before = ticks();
+    let metrics = admin.metrics();
+    let cpu = metrics.value("process_cpu_seconds_total");
+    // A tick is counted in whole.
+    assert!(
+        cpu > 0.0 && cpu > before - 0.03 && cpu < ticks() + 0.03,
+        "{before} {cpu}"
+    );
+    let resident = metrics.value("process_resident_memory_bytes");
+    let pages: f64 = proc("statm").split_whitespace().nth(1).unwrap().parse().unwrap();
+    let expected = pages * 4096.0;
+    assert!(
+        resident > expected / 2.0 && resident < expected * 2.0,
+        "{resident} {expected}"
+    );
+    let started = metrics.value("process_start_time_seconds");
+    assert!((seconds_of(admin.status()["started"].as_str().unwrap()) - started).abs() < 0.01);
+    let limits = proc("limits");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.unwrap().split_whitespace().next().unwrap();
+    assert_eq!(metrics.value("process_max_fds").to_string(), soft);
+    // Each connection is a descriptor.
+    let open = || admin.metrics().value("process_open_fds");
+    let before = open();
+    let clients: Vec<Socketmap> = (0..20)
+        .map(|_| {
+            let mut client = Socketmap::to(&daemon, 0);
+            client.query("relayhost", "x@one.test");
+            client
+        })
+        .collect();
+    eventually(open, |now| (*now - before - 20.0).abs() < 0.5);
+    drop(clients);
+    eventually(open, |now| (*now - before).abs() < 0.5);
+}
+
+#[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn metrics_are_in_the_text_format_whatever_the_accept_header() {
     let setup = setup()
@@ -548,7 +622,15 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
 fn only_existing_paths_are_served_and_only_for_get_and_head() {
     let (_daemon, admin) = Admin::start(setup());
     let query = |request: &str| exchange(&admin.address, request);
-    for path in ["/", "/metrics/", "/../etc/passwd", "/Metrics", "*", "/readyz%20"] {
+    for path in [
+        "//",
+        "/index.html",
+        "/metrics/",
+        "/../etc/passwd",
+        "/Metrics",
+        "*",
+        "/readyz%20",
+    ] {
         let reply = query(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(reply.code, 404, "{path}");
     }

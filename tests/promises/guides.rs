@@ -20,6 +20,7 @@ mod own_services;
 mod page;
 mod providers;
 mod replace_hash;
+mod sendmail_exim;
 mod verify_relays;
 mod what_happens;
 

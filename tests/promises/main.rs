@@ -12,6 +12,7 @@
 
 mod access;
 mod admin;
+mod against_server;
 mod bench_command;
 mod blocked_log;
 mod cases;
@@ -25,6 +26,7 @@ mod defects;
 mod defects_of_other_servers;
 mod environment;
 mod explain_command;
+mod explain_of_server;
 mod framing;
 mod grammar;
 mod guides;
@@ -37,6 +39,7 @@ mod log_messages;
 mod manual;
 mod monitoring;
 mod packages;
+mod page;
 mod postconf_command;
 mod probe_command;
 mod query_command;

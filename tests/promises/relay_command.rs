@@ -5,6 +5,7 @@
 
 mod files;
 mod prompt;
+mod wait;
 
 use crate::harness::client::Socketmap;
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, Setup};

@@ -335,9 +335,25 @@ fn the_search_for_passwords_finds_one() {
 #[test]
 fn no_password_is_sent_by_the_admin_listener() {
     let check = |admin: &Admin, daemon: &Daemon| {
-        for path in "/healthz /readyz /status /metrics /CANARY /status?CANARY".split(' ') {
-            let check = admin.get(path);
-            expect_no_password(path, &(check.head + &check.body));
+        let senders = [
+            "ann@one.test",
+            "u@else.test",
+            "[relay1.test]:587",
+            "[default.test]:25",
+            "<>",
+        ];
+        let explanations = senders.iter().flat_map(|sender| {
+            let sender = sender.replace('<', "%3C").replace('>', "%3E");
+            let maps = ["relayhost", "sasl", "transport", "tls"]
+                .map(|map| format!("/explain?map={map}&key={sender}"));
+            maps.into_iter().chain([format!("/?sender={sender}")])
+        });
+        let others = "/ /healthz /readyz /status /metrics /CANARY /status?CANARY"
+            .split(' ')
+            .map(str::to_owned);
+        for path in others.chain(explanations) {
+            let check = admin.get(&path);
+            expect_no_password(&path, &(check.head + &check.body));
         }
         for format in ["text", "json"] {
             let line = format!("status --admin {} --format {format}", admin.address);

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 use std::thread;
 
-use crate::harness::admin::Admin;
+use crate::harness::admin::{Admin, percent_encoded};
 use crate::harness::client::{encoded, framed};
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 
@@ -118,8 +118,28 @@ fn names_from_an_admin_listener_are_escaped() {
             .relaymap("@one.test [relay\n")
             .credentials("@one.test u:p\n"),
     );
-    for path in ["/readyz", "/status", "/metrics"] {
+    let hostile = percent_encoded(HOSTILE);
+    let explain = format!("/explain?map=relayhost&key={hostile}@one.test");
+    let page = format!("/?sender={hostile}@one.test");
+    for path in ["/readyz", "/status", "/metrics", "/", &explain, &page] {
         is_harmless(path, &admin.get(path).body);
+    }
+    for format in ["text", "json"] {
+        let query = [
+            "--explain",
+            "--admin",
+            admin.address.as_str(),
+            "--format",
+            format,
+            "relayhost",
+            HOSTILE,
+            "a@one.test",
+        ];
+        let ran = harmless(format, daemon.setup().run_query(&query));
+        assert!(
+            ran.stdout.contains("FORGED") && ran.stdout.contains(RELAYMAP),
+            "{ran:?}"
+        );
     }
     let name = daemon.dir().join(RELAYMAP);
     let status = admin.status();

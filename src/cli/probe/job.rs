@@ -1,12 +1,16 @@
 //! What is tried: a list of next hops with their TLS policies, and the login of a sender.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
 
 use super::super::relay::list;
 use super::super::relay::tls::HopTls;
 use crate::lookup::address::{LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
+use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::tls_policy::Mode;
 use crate::os::secret::Secret;
@@ -14,12 +18,24 @@ use crate::probe::{self, Login, NextHop, Options, Outcome};
 use crate::protocol::answer::Answer;
 
 /// The login that the sender's key has.
-#[derive(Clone, PartialEq, Eq)]
 enum SenderLogin {
     /// The host and the next hop decide.
     None,
     Found(Secret),
     CannotTell(String),
+}
+
+/// A digest that is different for different logins.
+type LoginDigest = Option<[u8; 32]>;
+
+impl SenderLogin {
+    fn digest(&self) -> LoginDigest {
+        match self {
+            Self::None => None,
+            Self::Found(login) => Some(Sha256::digest(login.expose()).into()),
+            Self::CannotTell(reason) => Some(Sha256::digest(reason).into()),
+        }
+    }
 }
 
 /// A relay to try, for one or more senders with the same login.
@@ -45,7 +61,12 @@ impl Job {
         let (list, is_unknown) = match snapshot.next_hop_for(sender, &mut keys) {
             Answer::Found(list) => (Ok(list.expose().to_vec()), false),
             Answer::NotFound => (
-                Err("there is no next hop: Postfix delivers directly".to_owned()),
+                Err(if snapshot.routing == Routing::MainCf {
+                    "the next hop is in main.cf: name it with --next-hop"
+                } else {
+                    "there is no next hop: Postfix delivers directly"
+                }
+                .to_owned()),
                 false,
             ),
             Answer::CannotTell(reason) => (Err(format!("the next hop is unknown: {reason}")), true),
@@ -73,7 +94,7 @@ impl Job {
     pub(super) fn all(snapshot: &Snapshot) -> Vec<Self> {
         let tables: [&Arc<_>; 2] = [&snapshot.relay_map, &snapshot.credentials];
         let mut jobs: Vec<Self> = Vec::new();
-        let mut by_list: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
+        let mut positions: HashMap<(Vec<u8>, LoginDigest), usize> = HashMap::new();
         let of_senders = list::senders(tables)
             .into_iter()
             .map(|sender| Self::of_sender(&sender, snapshot))
@@ -85,14 +106,15 @@ impl Job {
                 jobs.push(job);
                 continue;
             };
-            let same_relay = by_list.entry(list.clone()).or_default();
-            let mut same = same_relay.iter().copied();
-            let same = same.find(|index| jobs.get(*index).is_some_and(|other| other.login == job.login));
-            if let Some(other) = same.and_then(|index| jobs.get_mut(index)) {
-                other.other_senders += usize::from(job.sender.is_some());
-                continue;
-            }
-            same_relay.push(jobs.len());
+            match positions.entry((list.clone(), job.login.digest())) {
+                Entry::Occupied(same) => {
+                    if let Some(same) = jobs.get_mut(*same.get()) {
+                        same.other_senders += usize::from(job.sender.is_some());
+                    }
+                    continue;
+                }
+                Entry::Vacant(vacant) => vacant.insert(jobs.len()),
+            };
             jobs.push(job);
         }
         jobs

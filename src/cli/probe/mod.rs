@@ -3,7 +3,8 @@
 //! What is tried comes from the files and the environment, as for `query`: the next hops of `relayhost`, their policies of
 //! `tls`, and the login that `sasl` answers for the sender, the host or the next hop.
 //!
-//! Limits: [`MAX_CONCURRENT`] relays at once, and one connection at a time to each.
+//! Limits: [`MAX_CONCURRENT`] relays at once, and one connection at a time to each. A relay that cannot be reached is tried once,
+//! and not again with each login.
 
 mod job;
 mod postfix;
@@ -29,7 +30,7 @@ use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Place, Severity};
 use crate::lookup::address::{Delimiters, LookupKeys};
 use crate::lookup::nexthop;
-use crate::probe::{self, Authorities, Failure, Outcome, Resolver};
+use crate::probe::{self, Authorities, ClientSettings, Failure, Outcome, Resolver};
 use job::Job;
 use postfix::LivePostfix;
 use progress::ProgressLine;
@@ -52,8 +53,8 @@ A password is sent only if the TLS policy is met, and without TLS only to loopba
 only the codes are. A refused login is not repeated at other servers of the relay. A relay with credentials that offers no AUTH \
 fails, because Postfix would send without authenticating.
 
-If postconf(1) exists, standard error lists the settings of main.cf and master.cf with which Postfix would do something else; \
-postmapd postconf --check reports more.
+If postconf(1) exists, smtp_helo_name, smtp_host_lookup and inet_protocols apply, and standard error lists the settings of main.cf \
+and master.cf with which Postfix would do something else; postmapd postconf --check reports more.
 
 Not tried: DANE, client certificates, protocols=, ciphers= and exclude= of a policy, mechanisms other than PLAIN and LOGIN, TLS \
 before 1.2, revoked certificates, whether the relay accepts the sender's address.
@@ -118,12 +119,15 @@ impl Probe {
         if jobs.is_empty() {
             print_message("no sender has a relay");
         }
+        let postfix = LivePostfix::read();
         let options = probe::Options {
             timeout: Duration::from_secs(self.timeout),
             authorities,
             resolver: Resolver::of_system(),
+            client: postfix
+                .as_ref()
+                .map_or_else(ClientSettings::default, LivePostfix::client_settings),
         };
-        let postfix = LivePostfix::read();
         let mut results = Results::default();
         let mut report = Report::new(self.format, io::stdout().lock());
         let printed = try_all(&jobs, &tables, &options, |job, outcome| {
@@ -197,9 +201,14 @@ fn try_all(
             let (groups, next) = (&groups, &next);
             scope.spawn(move || {
                 while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut unreachable = None;
                     for (index, job) in group {
+                        let outcome = unreachable
+                            .clone()
+                            .unwrap_or_else(|| job.run(&tables.snapshot, options));
+                        unreachable = Some(outcome.clone()).filter(Outcome::is_unreachable);
                         // The receiver is gone if the output is closed.
-                        if sender.send((*index, job.run(&tables.snapshot, options))).is_err() {
+                        if sender.send((*index, outcome)).is_err() {
                             return;
                         }
                     }

@@ -4,10 +4,11 @@
 
 use super::super::print_message;
 use super::job::Job;
+use crate::lookup::nexthop;
 use crate::lookup::tls_policy::{self, Level, Mode};
 use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::config::PostfixConfig;
-use crate::probe::{LoginResult, Outcome};
+use crate::probe::{ClientSettings, LoginResult, Outcome};
 
 /// The service that delivers where the map `transport` is not used.
 const DEFAULT_SERVICE: &str = "smtp";
@@ -25,6 +26,23 @@ impl LivePostfix {
                 print_message(format_args!("the settings of Postfix are not compared: {error}"));
                 None
             }
+        }
+    }
+
+    /// Returns how its SMTP client finds and greets a server.
+    pub(super) fn client_settings(&self) -> ClientSettings {
+        let service = ServiceName::unix(DEFAULT_SERVICE);
+        let has_word = |parameter: &str, wanted: &str| {
+            let mut words = self.0.value(&service, parameter).split([',', ' ', ':']);
+            words.any(|word| word.eq_ignore_ascii_case(wanted))
+        };
+        let uses = |protocol| has_word("inet_protocols", protocol) || has_word("inet_protocols", "all");
+        let helo_name = self.0.value(&service, "smtp_helo_name");
+        ClientSettings {
+            helo_name: nexthop::is_host_name(helo_name.as_bytes()).then(|| helo_name.to_owned()),
+            reads_hosts_file: has_word("smtp_host_lookup", "native"),
+            uses_ipv4: uses("ipv4"),
+            uses_ipv6: uses("ipv6"),
         }
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::super::{Error, print_environment, print_message};
-use super::{RelayError, effective, key, tls};
+use super::wait::Wait;
+use super::{MAX_ERRORS_SHOWN, RelayError, effective, key, tls};
 use crate::config::Sources;
 use crate::diagnostics::{Findings, Place, Severity};
 use crate::lookup::table::edit::{self, Change, Edited};
@@ -37,8 +38,8 @@ pub(super) struct Hint<'a> {
 }
 
 impl Edit<'_> {
-    /// Makes the edit, and prints what takes effect.
-    pub(super) fn run(&self, sources: &Sources) -> Result<ExitCode, Error> {
+    /// Makes the edit, prints what takes effect, and waits until it is active.
+    pub(super) fn run(&self, sources: &Sources, wait: Option<&Wait>) -> Result<ExitCode, Error> {
         let table = self.table;
         let path = sources.file(table);
         let new_mode = if table.is_secret() { 0o600 } else { 0o644 };
@@ -61,7 +62,8 @@ impl Edit<'_> {
         self.report(sources, &loaded, warnings).map_err(Error::system(
             "the file was changed, but the result cannot be printed",
         ))?;
-        Ok(ExitCode::SUCCESS)
+        let waited = wait.map(|wait| wait.run(table, &path));
+        Ok(waited.unwrap_or(ExitCode::SUCCESS))
     }
 
     fn apply(&self, path: &Path, text: &[u8]) -> Result<Edited, RelayError> {
@@ -122,9 +124,6 @@ impl Edit<'_> {
         Ok(())
     }
 }
-
-/// The maximum number of errors of a file that are printed.
-pub(super) const MAX_ERRORS_SHOWN: usize = 5;
 
 /// Rejects what the server would reject. Adds the warnings about the new entry to `warnings`.
 fn validate(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::{EXIT_REJECTED, Error, OutputFormat, print_environment, print_message};
-use super::edit::MAX_ERRORS_SHOWN;
+use super::MAX_ERRORS_SHOWN;
 use super::effective::{self, EffectiveRoute, Resolved};
 use super::tls::HopTls;
 use crate::check::logins;

@@ -7,14 +7,16 @@
 //! last error is written.
 //!
 //! Then one line on standard output shows what is effective for the sender or the next hop, from a snapshot of the
-//! whole directory and the environment of this command. Warnings go to standard error. Exit codes: 0 the file is as
-//! requested, 1 rejected and nothing written, 2 usage.
+//! whole directory and the environment of this command. Warnings go to standard error. With `--wait` it then waits for
+//! the running server ([`wait`]). Exit codes: 0 the file is as requested, 1 rejected and nothing written, 2 usage; with
+//! `--wait` also 1 written and rejected by the server, 75 written and unknown to the server.
 
 mod edit;
 mod effective;
 mod key;
 pub(super) mod list;
 pub(super) mod tls;
+mod wait;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -35,6 +37,7 @@ use crate::os::replace_file::{self, ReplaceError};
 use crate::os::secret::Secret;
 use edit::{Edit, EditAction, Hint};
 use key::ArgumentError;
+use wait::WaitOptions;
 
 /// Add, change, remove and list relays and their credentials.
 #[derive(Args)]
@@ -47,11 +50,19 @@ milliseconds.
 
 A symbolic link in the path of a file is followed if it belongs to root, to you, or to the owner of its target.
 
-Exit codes: 0 done, 1 rejected (nothing was written) or no such entry, 2 usage.
+Commands that edit have --wait, for scripts that add a relay and send at once: it returns when the edit is active in the \
+running server. The server needs an admin listener: set admin in postmapd.toml, for example to 127.0.0.1:9451 or \
+unix:/run/postmapd/admin. If the server rejects the files, --wait prints the errors and exits with 1. It exits with 75 if \
+the server does not read the file within 30 seconds (or --wait=SECONDS), serves another directory, or cannot be reached. \
+In all these cases the edit is written.
+
+Exit codes: 0 done, 1 rejected (nothing was written, except with --wait) or no such entry, 2 usage, 75 it is unknown \
+whether the edit is active (--wait).
 
 Examples:
   postmapd relay add-domain example.com relay.example.net 587
   postmapd relay add-auth example.com relay_user
+  postmapd relay add-domain example.com relay.example.net 587 --wait && ./send-welcome-mail
   postmapd relay list"
 )]
 pub(super) struct Relay {
@@ -77,6 +88,8 @@ Examples:
         host: OsString,
         /// The port: a number, smtp, smtps, submission or submissions [default: 25]
         port: Option<OsString>,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// Store the credentials of a domain, of one sender or of a next hop
     #[command(after_help = "\
@@ -108,6 +121,8 @@ Examples:
         /// DOMAIN is a host or a next hop, and is used unchanged
         #[arg(long)]
         next_hop: bool,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// Deliver the mail of a domain or of one sender directly, regardless of the default relay
     #[command(after_help = "\
@@ -119,6 +134,8 @@ Examples:
     ExcludeDomain {
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// Remove the relay map entry of a domain or of one sender; the default relay applies again
     #[command(after_help = "\
@@ -130,6 +147,8 @@ Examples:
     RemoveDomain {
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// Remove the credentials of a domain, of one sender or of a next hop
     #[command(after_help = "\
@@ -144,6 +163,8 @@ Examples:
         /// DOMAIN is a host or a next hop, and is used unchanged
         #[arg(long)]
         next_hop: bool,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// Set how Postfix speaks TLS to a next hop
     #[command(after_help = "\
@@ -165,6 +186,8 @@ Examples:
         /// The mode, the level, its attributes, the service
         #[arg(required = true)]
         value: Vec<OsString>,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// Remove the TLS entry of a next hop; the default for its port and host applies again
     #[command(after_help = "\
@@ -174,6 +197,8 @@ Examples:
     RemoveTls {
         /// The next hop, the host, or *, as in postfix-relay-tls.cf
         next_hop: OsString,
+        #[command(flatten)]
+        wait: WaitOptions,
     },
     /// List every sender with an entry, its next hop, its TLS and its user, but no password
     #[command(after_help = "\
@@ -199,6 +224,9 @@ Examples:
         format: OutputFormat,
     },
 }
+
+/// The maximum number of errors of a file that are printed.
+const MAX_ERRORS_SHOWN: usize = 5;
 
 /// The reason why an edit was not made. Nothing was written, unless the message says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -242,13 +270,35 @@ pub enum RelayError {
     },
 }
 
+impl Command {
+    /// Returns whether and where to wait for the server; `None` for a command that edits nothing.
+    fn wait_options(&self) -> Option<&WaitOptions> {
+        match self {
+            Self::AddDomain { wait, .. }
+            | Self::AddAuth { wait, .. }
+            | Self::ExcludeDomain { wait, .. }
+            | Self::RemoveDomain { wait, .. }
+            | Self::RemoveAuth { wait, .. }
+            | Self::SetTls { wait, .. }
+            | Self::RemoveTls { wait, .. } => Some(wait),
+            Self::List { .. } => None,
+        }
+    }
+}
+
 impl Relay {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let wait = self.command.wait_options();
+        let wait = wait.map(|wait| wait.listener(&self.options)).transpose()?;
+        let wait = wait.flatten();
+        let wait = wait.as_ref();
         // Findings about the environment concern the server, and are printed with the result.
         let sources = Sources::for_command(self.options, &mut Findings::default());
         match self.command {
             Command::List { format } => list::run(&sources, format),
-            Command::AddDomain { domain, host, port } => {
+            Command::AddDomain {
+                domain, host, port, ..
+            } => {
                 let port = port.as_ref().map(|port| port.as_bytes());
                 let key = key::sender_key(domain.as_bytes()).map_err(RelayError::from)?;
                 let next_hop = key::next_hop(host.as_bytes(), port).map_err(RelayError::from)?;
@@ -257,20 +307,21 @@ impl Relay {
                     key,
                     action: EditAction::Set(&next_hop),
                 }
-                .run(&sources)
+                .run(&sources, wait)
             }
-            Command::ExcludeDomain { domain } => Edit {
+            Command::ExcludeDomain { domain, .. } => Edit {
                 table: &RELAY_MAP,
                 key: key::sender_key(domain.as_bytes()).map_err(RelayError::from)?,
                 action: EditAction::Set(b""),
             }
-            .run(&sources),
+            .run(&sources, wait),
             Command::AddAuth {
                 domain,
                 user,
                 password,
                 password_stdin,
                 next_hop,
+                ..
             } => {
                 let password = password.map(|password| Secret::from(password.into_vec()));
                 let is_on_command_line = password.is_some();
@@ -294,13 +345,13 @@ impl Relay {
                     key,
                     action: EditAction::Set(value.expose()),
                 }
-                .run(&sources)?;
+                .run(&sources, wait)?;
                 if is_on_command_line {
                     print_message(PASSWORD_ON_COMMAND_LINE);
                 }
                 Ok(done)
             }
-            Command::SetTls { next_hop, value } => {
+            Command::SetTls { next_hop, value, .. } => {
                 let key = tls::entry_key(next_hop.as_bytes()).map_err(RelayError::from)?;
                 let words = value.iter().map(|word| word.as_bytes());
                 let value = tls::entry_value(&key, words).map_err(RelayError::from)?;
@@ -309,21 +360,21 @@ impl Relay {
                     key,
                     action: EditAction::Set(&value),
                 }
-                .run(&sources)
+                .run(&sources, wait)
             }
-            Command::RemoveTls { next_hop } => Edit {
+            Command::RemoveTls { next_hop, .. } => Edit {
                 table: &RELAY_TLS,
                 key: next_hop.into_vec(),
                 action: EditAction::Remove(None),
             }
-            .run(&sources),
-            Command::RemoveDomain { domain } => Edit {
+            .run(&sources, wait),
+            Command::RemoveDomain { domain, .. } => Edit {
                 table: &RELAY_MAP,
                 key: key::key_to_remove(domain.as_bytes(), false).map_err(RelayError::from)?,
                 action: EditAction::Remove(None),
             }
-            .run(&sources),
-            Command::RemoveAuth { domain, next_hop } => Edit {
+            .run(&sources, wait),
+            Command::RemoveAuth { domain, next_hop, .. } => Edit {
                 table: &CREDENTIALS,
                 key: key::key_to_remove(domain.as_bytes(), next_hop).map_err(RelayError::from)?,
                 action: EditAction::Remove(Some(Hint {
@@ -331,7 +382,7 @@ impl Relay {
                     text: "; it has one for the host of that name: add --next-hop",
                 })),
             }
-            .run(&sources),
+            .run(&sources, wait),
         }
     }
 }

@@ -64,7 +64,7 @@ pub static LISTEN: Setting = Setting {
     kind: Kind::Texts(|settings| settings.listen.clear(), value::endpoint),
 };
 
-/// The HTTP listener for health, status and metrics.
+/// The HTTP listener for health, status, metrics and the page.
 pub static ADMIN: Setting = Setting {
     key: Some("admin"),
     flag: Some("--admin"),
@@ -72,7 +72,8 @@ pub static ADMIN: Setting = Setting {
     variable: Some("POSTMAPD_ADMIN"),
     value: "ADDRESS",
     default: SettingDefault::Described("disabled"),
-    about: "Address of the HTTP listener for health, status and metrics: HOST:PORT or unix:PATH; see postmapd-status(1)",
+    about: "Address of the HTTP listener for health, status, metrics and a page for people: HOST:PORT or unix:PATH; see \
+            postmapd-status(1)",
     takes_effect: TakesEffect::OnRestart(|a, b| a.admin != b.admin),
     kind: Kind::Text(value::admin),
 };

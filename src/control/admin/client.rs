@@ -1,4 +1,4 @@
-//! One request to an admin listener, for `postmapd status`.
+//! One request to an admin listener, for `postmapd status` and `postmapd query --explain --admin`.
 //!
 //! Blocks, because a person or a health check waits for it. Limits: one deadline for connecting and one for the whole
 //! response ([`connection`](crate::protocol::client::connection)), and no more memory than [`MAX_REPLY`].
@@ -7,11 +7,17 @@ use std::io;
 
 use thiserror::Error;
 
+use super::explain::ServerExplanation;
+use super::query::encode;
 use crate::net::address::Address;
+use crate::os::printable::printable;
 use crate::protocol::client::connection::{Connection, ConnectionError};
 
 /// The longest response in bytes. A status with all findings that are kept takes less than a tenth.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
+
+/// How much is shown of the text of a refusal, in bytes.
+const MAX_REFUSAL: usize = 500;
 
 /// Why there is no response.
 #[derive(Debug, Error)]
@@ -35,6 +41,9 @@ pub enum AdminErrorKind {
     /// The response is not that of an admin listener.
     #[error("not the admin listener of postmapd")]
     NotAdmin,
+    /// It refused the request.
+    #[error("{0}")]
+    Refused(String),
     /// The server runs, and does not answer lookups.
     #[error("postmapd is running, but its event loop does not respond; restart it")]
     NotAlive,
@@ -50,8 +59,51 @@ pub(crate) struct Reply {
 
 /// Sends a GET request for `path`.
 pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
+    let host = match address {
+        Address::Inet(..) => address.to_string(),
+        Address::Unix(_) => LOCALHOST.to_owned(),
+    };
+    send(address, &host, path)
+}
+
+/// Requests the explanation of the answer of `map` for `key`. Also returns it as it was received.
+pub(crate) fn explain(
+    address: &Address,
+    map: &str,
+    key: &[u8],
+) -> Result<(ServerExplanation, Vec<u8>), AdminError> {
+    let path = format!("/explain?map={map}&key={}", encode(key));
+    // The server cannot know every name by which it is reached, and refuses those that may be of another site.
+    let reply = send(address, LOCALHOST, &path)?;
+    let kind = match reply.code {
+        200 => match serde_json::from_slice(&reply.body) {
+            Ok(explanation) => return Ok((explanation, reply.body)),
+            Err(_) => AdminErrorKind::NotAdmin,
+        },
+        400..500 => AdminErrorKind::Refused(refusal(&reply)),
+        _ => AdminErrorKind::NotAdmin,
+    };
+    Err(AdminError {
+        address: address.clone(),
+        kind,
+    })
+}
+
+const LOCALHOST: &str = "localhost";
+
+/// Returns the first line of the body, or the code where there is none.
+fn refusal(reply: &Reply) -> String {
+    let mut lines = reply.body.split(|byte| *byte == b'\n');
+    match lines.next() {
+        Some(line) if !line.is_empty() => printable(line.get(..MAX_REFUSAL).unwrap_or(line)),
+        _ => format!("the server refused the request (HTTP {})", reply.code),
+    }
+}
+
+/// Sends a GET request for `path` with this host.
+fn send(address: &Address, host: &str, path: &str) -> Result<Reply, AdminError> {
     let address = address.seen_from_here();
-    let kind = match exchange(&address, path) {
+    let kind = match exchange(&address, host, path) {
         Ok(Some(reply)) => return Ok(reply),
         Ok(None) => AdminErrorKind::NotAdmin,
         Err(ConnectionError::Io(error)) => AdminErrorKind::Io(error, address.clone()),
@@ -61,12 +113,8 @@ pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
 }
 
 /// Sends the request and reads the response, and nothing beyond. `None` if it is not a response.
-fn exchange(address: &Address, path: &str) -> Result<Option<Reply>, ConnectionError> {
+fn exchange(address: &Address, host: &str, path: &str) -> Result<Option<Reply>, ConnectionError> {
     let mut connection = Connection::open(address)?;
-    let host = match address {
-        Address::Inet(..) => address.to_string(),
-        Address::Unix(_) => "localhost".to_owned(),
-    };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();

@@ -9,27 +9,22 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::exposition;
-use super::status::{Status, not_ready_reasons};
-use super::{View, metrics};
+use super::{View, access, paths, rates};
+use crate::lookup::peer::Peer;
 use crate::net::accept::AcceptErrors;
 use crate::net::listener::{Listener, TokioListener};
-use crate::os::printable::json;
 
 /// The most connections of a listener at once. A scraper, a probe and a person need three.
 const CONNECTIONS: usize = 32;
@@ -44,8 +39,6 @@ const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 8 * 1024;
 const HEADERS: usize = 64;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-
 /// Serves requests until `stop`.
 pub(crate) async fn serve(
     listeners: Vec<Listener>,
@@ -53,6 +46,10 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let accepting = TaskTracker::new();
+    accepting.spawn(
+        stop.clone()
+            .run_until_cancelled_owned(rates::keep_reading(Arc::clone(&view))),
+    );
     for listener in listeners {
         let listener = listener.into_tokio()?;
         let (view, stop) = (Arc::clone(&view), stop.clone());
@@ -89,8 +86,14 @@ async fn accept(listener: &TokioListener, view: &Arc<View>) {
 async fn accept_one(listener: &TokioListener, view: &Arc<View>) -> io::Result<AbortHandle> {
     let view = Arc::clone(view);
     let task = match listener {
-        TokioListener::Tcp(listener) => tokio::spawn(serve_connection(listener.accept().await?.0, view)),
-        TokioListener::Unix(listener, _) => tokio::spawn(serve_connection(listener.accept().await?.0, view)),
+        TokioListener::Tcp(listener) => {
+            let (stream, client) = listener.accept().await?;
+            tokio::spawn(serve_connection(stream, access::peer(client), view))
+        }
+        TokioListener::Unix(listener, _) => {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(serve_connection(stream, access::LOCAL, view))
+        }
     };
     Ok(task.abort_handle())
 }
@@ -112,13 +115,13 @@ impl Connections {
     }
 }
 
-async fn serve_connection<S>(stream: S, view: Arc<View>)
+async fn serve_connection<S>(stream: S, peer: Peer, view: Arc<View>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
         let view = Arc::clone(&view);
-        async move { Ok::<_, Infallible>(answer(&request, &view).await) }
+        async move { Ok::<_, Infallible>(paths::answer(&request, peer, &view).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -132,71 +135,4 @@ where
         Ok(Err(error)) => debug!(%error, "admin request failed"),
         Err(_) => debug!("admin request timed out"),
     }
-}
-
-async fn answer(request: &Request<Incoming>, view: &Arc<View>) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
-    if !["/healthz", "/readyz", "/status", "/metrics"].contains(&path) {
-        let text = "not found; the paths are /healthz, /readyz, /status and /metrics\n";
-        return response(StatusCode::NOT_FOUND, TEXT, text);
-    }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut refused = response(
-            StatusCode::METHOD_NOT_ALLOWED,
-            TEXT,
-            "method not allowed; use GET or HEAD\n",
-        );
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        refused.headers_mut().insert(ALLOW, allowed);
-        return refused;
-    }
-    match path {
-        "/healthz" => healthz(view).await,
-        "/readyz" => readyz(view),
-        "/status" => status(view).await,
-        _ => response(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(view)),
-    }
-}
-
-async fn healthz(view: &View) -> Response<Full<Bytes>> {
-    if view.liveness.is_alive().await {
-        response(StatusCode::OK, TEXT, "ok\n")
-    } else {
-        let text = "the event loop that answers lookups does not respond\n";
-        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
-    }
-}
-
-fn readyz(view: &View) -> Response<Full<Bytes>> {
-    let report = view.reload_status.report();
-    if report.is_ready() {
-        return response(StatusCode::OK, TEXT, "ok\n");
-    }
-    let lines = not_ready_reasons(&report).into_iter().map(|line| line + "\n");
-    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
-}
-
-async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
-    let view = Arc::clone(view);
-    let json = spawn_blocking(move || {
-        let mut text = Vec::new();
-        json::write(&Status::new(&view), &mut text).map(|()| text)
-    });
-    match json.await {
-        Ok(Ok(mut text)) => {
-            text.push(b'\n');
-            response(StatusCode::OK, "application/json", text)
-        }
-        // Either would be a bug.
-        Ok(Err(_)) | Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "internal error\n"),
-    }
-}
-
-fn response(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -7,6 +7,7 @@ use super::exposition::{Exposition, Kind};
 use super::status::is_reported;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::printable_path;
+use crate::os::process_usage::ProcessUsage;
 use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
 use crate::source::reload_status::{ReloadOutcome, StatusReport};
 
@@ -27,6 +28,7 @@ pub(crate) fn render(view: &View) -> String {
     reloads(&report, &mut text);
     active(&report, &snapshot, &mut text);
     in_flight(&snapshot, &mut text);
+    process(&ProcessUsage::read(), view.started, &mut text);
     text.finish()
 }
 
@@ -146,6 +148,46 @@ fn in_flight(snapshot: &Snapshot, text: &mut Exposition) {
         "Entries of the relay map whose next hop changed within reload.in_flight, so that mail can still be on its way to the old one.",
     );
     text.sample(&[], snapshot.history.moved_entries());
+}
+
+/// The metrics of the process, with the names that all client libraries of Prometheus give them. One that the system does
+/// not provide is missing.
+fn process(usage: &ProcessUsage, started: SystemTime, text: &mut Exposition) {
+    text.family(
+        "process_cpu_seconds_total",
+        Kind::Counter,
+        "User and system time of the process in seconds.",
+    );
+    text.sample(&[], seconds(usage.cpu_time));
+    text.family(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "Unix time at which the process started.",
+    );
+    text.sample(&[], timestamp(started));
+    let of_system = [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory in bytes.",
+            usage.resident_bytes,
+        ),
+        (
+            "process_open_fds",
+            "Open file descriptors.",
+            usage.open_descriptors,
+        ),
+        (
+            "process_max_fds",
+            "The most file descriptors that can be open.",
+            usage.max_descriptors,
+        ),
+    ];
+    for (name, help, value) in of_system {
+        if let Some(value) = value {
+            text.family(name, Kind::Gauge, help);
+            text.sample(&[], value);
+        }
+    }
 }
 
 fn timestamp(time: SystemTime) -> String {

@@ -1,7 +1,9 @@
-//! Health, status and metrics over HTTP, for monitoring.
+//! Health, status, metrics and explanations over HTTP, for monitoring and for people.
 //!
 //! | path | says |
 //! |---|---|
+//! | `/` | a page for people: state, files and findings, lookups a second, and why a sender has its relay ([`page`]) |
+//! | `/explain` | why the running server gives an answer ([`mod@explain`]); `postmapd query --explain --admin` is its client |
 //! | `/healthz` | whether the thread that answers lookups is alive: the request goes through it ([`liveness`]) |
 //! | `/readyz` | whether every file is valid, and which is not, why and since when |
 //! | `/status` | everything, for programs ([`status`]); `postmapd status` is its client ([`client`]) |
@@ -12,16 +14,27 @@
 //! requests take nothing from a lookup but idle processor time. What a client can make this thread hold is limited in
 //! `http`.
 //!
-//! No response contains a sender, a host, a user or a credential: findings do not quote, labels are constants and paths
-//! of files, and the digest of a file with credentials reveals nothing about it ([`crate::os::digest`]).
+//! No response contains a credential, nor the user of one. An explanation contains what the map `relayhost` answers, so only
+//! clients that may query that get one ([`access`]). No other response contains a sender, a host or a user: findings do not quote,
+//! labels are constants and paths of files, and the digest of a file with credentials reveals nothing about it
+//! ([`crate::os::digest`]).
 
+mod access;
+pub(crate) mod age;
 pub(crate) mod client;
+pub(crate) mod explain;
 mod exposition;
 pub(crate) mod http;
 pub(crate) mod liveness;
 pub(crate) mod metrics;
+mod page;
+mod paths;
+mod query;
+pub(crate) mod rates;
+mod response;
 pub(crate) mod status;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,6 +42,7 @@ use crate::lookup::snapshot::ActiveSnapshot;
 use crate::server::counters::Counters;
 use crate::source::reload_status::ReloadStatus;
 use liveness::Probe;
+use rates::Rates;
 use status::TableDigests;
 
 /// The state that is reported.
@@ -47,4 +61,10 @@ pub(crate) struct View {
     pub started: SystemTime,
     /// The digests of the active tables.
     pub digests: TableDigests,
+    /// The counters at earlier times.
+    pub rates: Rates,
+    /// The directory of the tables.
+    pub directory: PathBuf,
+    /// The host of the setting `admin`, if it has one.
+    pub host: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! `/readyz` has a part of it: which files are not valid, why and since when (`not_ready_reasons`).
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -60,10 +61,20 @@ pub(crate) struct FileStatus {
     pub map: Option<String>,
     /// The digest of the active version ([`crate::os::digest`]). `null` if there is no file.
     pub digest: Option<String>,
+    /// The version that was read last ([`VersionId`](crate::os::version_id::VersionId)). `null` if there was no file, or it
+    /// kept changing.
+    #[serde(default)]
+    pub stat: Option<String>,
+    /// Whether that version is active, even with errors.
+    #[serde(default)]
+    pub active: bool,
     /// The number of entries in the active version. `null` if it is not a table.
     pub entries: Option<usize>,
     /// Whether the present version has no error and is active.
     pub valid: bool,
+    /// Whether the present version differs from the active one, or may, because the file has just changed.
+    #[serde(default)]
+    pub differs: bool,
     /// Since when it has not been valid.
     pub invalid_since: Option<String>,
     /// Why it is not valid.
@@ -83,6 +94,7 @@ impl Status {
     /// Returns the state as of now. Makes the digests of new tables, which may take seconds: must not run in a thread
     /// that lookups need.
     pub(crate) fn new(view: &View) -> Self {
+        let differing = view.reload_status.differing_files();
         let report = view.reload_status.report();
         let snapshot = view.active_snapshot.load_full();
         Self {
@@ -95,7 +107,7 @@ impl Status {
                 .files
                 .iter()
                 .filter(|file| is_reported(file))
-                .map(|file| FileStatus::new(file, &snapshot, &view.digests))
+                .map(|file| FileStatus::new(file, &snapshot, &view.digests, &differing))
                 .collect(),
             last_reload: LastReload {
                 outcome: report.last_reload.outcome.label().to_owned(),
@@ -118,7 +130,7 @@ pub(super) fn is_reported(file: &FileState) -> bool {
 }
 
 impl FileStatus {
-    fn new(file: &FileState, snapshot: &Snapshot, digests: &TableDigests) -> Self {
+    fn new(file: &FileState, snapshot: &Snapshot, digests: &TableDigests, differing: &[PathBuf]) -> Self {
         let spec = file.active.table;
         let table = spec.and_then(|spec| snapshot.table(spec));
         Self {
@@ -128,8 +140,11 @@ impl FileStatus {
                 Some(table) if file.active.is_readable => digests.digest(table),
                 _ => file.active.digest.clone(),
             },
+            stat: file.read.map(|version| version.to_string()),
+            active: file.is_active,
             entries: table.map(|table| table.len()),
             valid: file.invalid.is_none(),
+            differs: differing.contains(&file.active.path),
             invalid_since: file.invalid.as_ref().map(|invalid| time(invalid.since)),
             problem: file.invalid.as_ref().map(problem),
         }
@@ -154,7 +169,7 @@ fn invalid_line(file: &FileState) -> Option<String> {
 }
 
 /// Describes why a file is not valid.
-fn problem(invalid: &Invalid) -> String {
+pub(super) fn problem(invalid: &Invalid) -> String {
     match (invalid.errors, &invalid.first) {
         (0, _) => "not used until the errors of the other files are fixed".to_owned(),
         (1, Some(first)) => first.to_string(),

@@ -14,7 +14,7 @@ use super::{ELSEWHERE, is_elsewhere};
 use crate::harness::daemon::finish;
 
 /// The documents whose commands are run from the first to the last, and the test of each.
-const FOLLOWED: [(&str, &str); 7] = [
+const FOLLOWED: [(&str, &str); 8] = [
     ("README.md", "readme.rs"),
     (
         "contrib/guides/replace-hash-on-a-host.md",
@@ -31,6 +31,7 @@ const FOLLOWED: [(&str, &str); 7] = [
         "contrib/guides/services-of-their-own.md",
         "guides/own_services.rs",
     ),
+    ("contrib/guides/sendmail-and-exim.md", "guides/sendmail_exim.rs"),
 ];
 
 /// The documents for users. Those of benches and fuzz are for developers.
@@ -254,8 +255,10 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
                 .map(|name| name.rsplit_once('.').map_or(name, |(_, name)| name).to_owned()),
         );
     }
-    // Parameters of Postfix 3.10 and later, of docker-mailserver, of Kubernetes, and placeholders.
+    // Parameters of Postfix 3.10 and later, of Exim, of docker-mailserver, of Kubernetes, and placeholders.
     let of_others = [
+        "hosts_require_auth",
+        "connection_max_messages",
         "RELAY_HOST",
         "RELAY_PORT",
         "RELAY_USER",

@@ -2,6 +2,7 @@
 
 use super::client::Stream;
 use super::daemon::{Daemon, Setup};
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 
 /// An HTTP reply.
@@ -55,6 +56,15 @@ pub(crate) fn exchange(address: &str, request: &str) -> HttpReply {
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply).expect("a reply");
     HttpReply::read(&reply)
+}
+
+/// Encodes every byte for a URL.
+pub(crate) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        write!(encoded, "%{byte:02x}").expect("a string");
+    }
+    encoded
 }
 
 /// The address of a daemon's admin listener.

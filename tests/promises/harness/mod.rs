@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod admin;
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod client;

@@ -542,7 +542,7 @@ fn path(argument: &str, keyword: &str) -> Option<String> {
 }
 
 /// Decodes base64 (RFC 4648) as AUTH uses it: no whitespace, padding at the end, `=` alone for an empty response.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut bits: u32 = 0;
     let mut held = 0;

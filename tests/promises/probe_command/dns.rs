@@ -117,10 +117,26 @@ fn a_name_of_etc_hosts_works_with_a_warning() {
     let address = unused_loopback_address();
     let relay = good();
     let setup = sender(&format!("[relay.test]:{}", relay.port()), "may");
-    let setup = with_names(setup, directory.path(), address, "127.0.0.1 relay.test\n");
-    let object = object(&setup, "@a.test", 0);
+    let hosts = "127.0.0.1 relay.test\n::1 relay.test\n";
+    let setup = with_names(setup, directory.path(), address, hosts);
+    let by_default = object(&setup, "@a.test", 0);
     assert!(
-        object["warnings"].to_string().contains("smtp_host_lookup"),
-        "{object}"
+        by_default["warnings"].to_string().contains("smtp_host_lookup"),
+        "{by_default}"
     );
+    assert_eq!(
+        by_default["attempts"].as_array().unwrap().len(),
+        1,
+        "{by_default}"
+    );
+    // Postfix may read the file, and may not use IPv6.
+    let main_cf = "compatibility_level = 3.6\nsmtp_host_lookup = native\ninet_protocols = ipv4\n";
+    fs::write(directory.path().join("main.cf"), main_cf).unwrap();
+    fs::write(directory.path().join("master.cf"), "smtp unix - - n - - smtp\n").unwrap();
+    let native = object(&setup.env("MAIL_CONFIG", directory.path()), "@a.test", 0);
+    assert!(
+        !native["warnings"].to_string().contains("smtp_host_lookup"),
+        "{native}"
+    );
+    assert_eq!(native["attempts"], json!([]));
 }

@@ -1,0 +1,54 @@
+//! Responses of the admin listener, each with headers that keep browsers from doing more than showing it.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Response, StatusCode};
+
+/// A whole response.
+pub(super) type Whole = Response<Full<Bytes>>;
+
+/// The media type of plain text.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The media type of JSON.
+pub(super) const JSON: &str = "application/json";
+
+/// Neither scripts nor styles nor requests, and in no frame.
+const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// No page of another site may load it.
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// Creates a response. Nothing stores it, because it may name a sender.
+pub(super) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Whole {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CONTENT_SECURITY_POLICY, NOTHING),
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Returns the response with this content security policy.
+pub(super) fn with_policy(mut response: Whole, policy: &'static str) -> Whole {
+    let policy = HeaderValue::from_static(policy);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// Creates the response to a request that cannot be served.
+pub(super) fn failure(status: StatusCode, text: &str) -> Whole {
+    response(status, TEXT, format!("{text}\n"))
+}
