@@ -36,7 +36,7 @@
 //! # Monitoring
 //!
 //! Lookups are counted in [`server::counters`]; the result of each reload is in [`source::reload_status`].
-//! [`control::admin`] reads both, in the control thread ([`control`]) with sockets of its own, so that no request to it
+//! [`control::admin`] reads both, and explains answers of the active snapshot ([`lookup::explain`]), in the control thread ([`control`]) with sockets of its own, so that no request to it
 //! delays a lookup.
 //!
 //! # The modules, from the bottom up

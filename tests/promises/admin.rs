@@ -758,6 +758,11 @@ fn health_is_that_of_the_lookup_thread() {
     assert!(admin.get("/healthz").body.contains("does not respond"));
     let hung = format!("status --alive --admin {}", admin.address);
     daemon.setup().run_line(&hung).exits(69);
+    let page = admin.get("/").body;
+    assert!(
+        page.contains("Lookups are not answered. Restart postmapd."),
+        "{page}"
+    );
     assert_eq!(admin.get("/readyz").code, 200, "the files are right");
     assert_eq!(admin.get("/metrics").code, 200);
     drop(strace.kill());

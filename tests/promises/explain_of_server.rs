@@ -6,6 +6,8 @@ use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup};
 use crate::harness::eventually;
 use serde_json::{Value, json};
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::SystemTime;
 
 const RELAYS: &str =
@@ -314,6 +316,24 @@ fn an_explanation_says_which_files_differ_on_disk_at_once() {
         .unwrap()
         .to_owned();
     assert!(humantime::parse_rfc3339(&loaded).unwrap() <= SystemTime::now());
+}
+
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn files_that_only_the_reading_thread_may_look_at_differ_as_it_saw_them() {
+    let setup = Setup::new()
+        .relaymap("@one.test [relay1.test]:587\n")
+        .credentials("");
+    let directory = setup.dir().to_owned();
+    set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    let (daemon, admin) = Admin::start(setup.arg("--user=daemon"));
+    let differing = || explained(&admin, "relayhost", "ann@one.test")["differing_files"].clone();
+    assert_eq!(differing(), json!([]));
+    daemon.replace(RELAYMAP, "@one.test [relay1.test\n");
+    let expected = json!([directory.join(RELAYMAP)]);
+    eventually(differing, |files| *files == expected);
+    daemon.replace(RELAYMAP, "@one.test [relay1.test]:587\n");
+    eventually(differing, |files| *files == json!([]));
 }
 
 #[test]

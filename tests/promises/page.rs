@@ -182,6 +182,9 @@ fn the_page_shows_files_findings_generation_and_lookups() {
 
     daemon.replace(RELAYMAP, "@one.test [relay2.test]:587\n");
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
+    // A moment later, the server has recorded what it read.
+    let differs = || admin.get("/").body.contains("id=\"differing\"");
+    eventually(differs, |differs| !differs);
     browser.open(&url(&admin, "/"));
     assert_eq!(browser.text("#generation"), "2");
     assert_eq!(
