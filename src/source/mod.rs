@@ -14,6 +14,7 @@
 
 mod debounce;
 mod decision;
+mod disk_comparison;
 pub(crate) mod evaluate;
 pub(crate) mod load;
 mod path_walk;
@@ -46,13 +47,14 @@ use crate::os::printable::printable_path;
 use crate::os::priority::lower_thread_priority;
 use debounce::{DEBOUNCE_MAX, debounce};
 use decision::{Action, Cause, Decision, Outcome, SourceState, Timing, Verdict};
+use disk_comparison::LastRead;
 use evaluate::LoadedConfig;
 use load::RawSources;
 use poll::Poll;
 pub(crate) use reload_log::log_finding;
 use reload_log::{finding_of_wait, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
-use reload_status::{LastRead, ReloadStatus};
+use reload_status::ReloadStatus;
 use waits::{Awaited, GROUP_WAIT};
 use watch::Watch;
 

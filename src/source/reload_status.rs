@@ -6,15 +6,13 @@
 //!
 //! No text of a file comes here: findings never quote, and digests are made by [`crate::os::digest`].
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::path_walk::PathStat;
+use super::disk_comparison::{DiskComparison, LastRead};
 use crate::diagnostics::{Finding, Findings, Place, Severity};
 use crate::lookup::table::spec::TableSpec;
 use crate::os::version_id::VersionId;
@@ -196,8 +194,7 @@ pub(crate) struct Progress {
 pub(crate) struct ReloadStatus {
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
-    /// Held while metadata is read, which may take long on a network.
-    comparing: Mutex<()>,
+    disk: DiskComparison,
 }
 
 struct State {
@@ -207,16 +204,6 @@ struct State {
     active_findings: Arc<Findings>,
     /// For each file, the finding if it is overdue, and since when.
     waiting: Vec<Option<(SystemTime, Finding)>>,
-    last_read: LastRead,
-}
-
-/// What the last read saw of each file, in the order of [`super::load::paths`].
-#[derive(Clone, Debug, Default)]
-pub(super) struct LastRead {
-    /// Whether its content differs from the active one.
-    pub(super) differs: Vec<bool>,
-    /// The metadata of its path.
-    pub(super) stats: Vec<PathStat>,
 }
 
 impl ReloadStatus {
@@ -242,10 +229,9 @@ impl ReloadStatus {
                 active: read,
                 active_findings: findings,
                 waiting: Vec::new(),
-                last_read: LastRead::default(),
             }),
             progress: watch::Sender::default(),
-            comparing: Mutex::default(),
+            disk: DiskComparison::default(),
         }
     }
 
@@ -286,26 +272,15 @@ impl ReloadStatus {
 
     /// Records what a read saw, after its result was applied or not.
     pub(super) fn record_read(&self, last_read: LastRead) {
-        self.lock().last_read = last_read;
+        self.disk.record(last_read);
     }
 
-    /// Returns the files whose content differs from the active one, or whose metadata has changed since the last read.
-    /// Reads the metadata of all files, unless another call is doing that, which a network file system can delay.
+    /// Returns the files that differ from the active configuration, or have changed since the last read. Reads metadata, which
+    /// may take long on a network.
     #[must_use]
     pub(crate) fn differing_files(&self) -> Vec<PathBuf> {
-        let (paths, last_read) = {
-            let state = self.lock();
-            let paths: Vec<PathBuf> = state.active.iter().map(|file| file.path.clone()).collect();
-            (paths, state.last_read.clone())
-        };
-        let comparing = self.comparing.try_lock().ok();
-        let differs = |(number, path): &(usize, PathBuf)| {
-            let is_other = last_read.differs.get(*number).copied().unwrap_or_default();
-            let stat = last_read.stats.get(*number).filter(|_| comparing.is_some());
-            is_other || stat.is_some_and(|stat| has_changed(path, stat))
-        };
-        let files = paths.into_iter().enumerate();
-        files.filter(differs).map(|(_, path)| path).collect()
+        let files = self.lock().active.iter().map(|file| file.path.clone()).collect();
+        self.disk.differing(files)
     }
 
     /// Sets for each file the finding if it is overdue, in the order of [`super::load::paths`].
@@ -390,14 +365,6 @@ impl State {
     }
 }
 
-/// Whether the metadata of this path is another one. If this thread may not read it, as only the thread that reads the
-/// files may, it is taken as unchanged.
-fn has_changed(path: &Path, before: &PathStat) -> bool {
-    let is_denied =
-        || fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-    PathStat::read(path) != *before && !is_denied()
-}
-
 /// Returns the outcome of a reload with these findings, which without errors would be `without_error`.
 fn outcome_of(without_error: ReloadOutcome, findings: &Findings) -> ReloadOutcome {
     if findings.errors() > 0 {
@@ -408,98 +375,4 @@ fn outcome_of(without_error: ReloadOutcome, findings: &Findings) -> ReloadOutcom
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{FileVersion, ReloadOutcome, ReloadStatus};
-    use crate::diagnostics::{Code, Finding, Findings};
-    use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
-    use crate::os::version_id::VersionId;
-
-    fn versions(contents: [u64; 2]) -> Vec<FileVersion> {
-        let of = |path: &str, table, content| FileVersion {
-            path: path.into(),
-            table: Some(table),
-            is_readable: true,
-            content,
-            digest: None,
-            table_errors: 0,
-        };
-        let [relay_map, credentials] = contents;
-        vec![
-            of("/r", &RELAY_MAP, relay_map),
-            of("/c", &CREDENTIALS, credentials),
-        ]
-    }
-
-    fn error_in(path: &str) -> Findings {
-        let mut findings = Findings::default();
-        findings.push(Finding::in_file(Code::BadKey, std::path::Path::new(path), None));
-        findings
-    }
-
-    /// The numbers of the files that are not valid, each with its number of errors.
-    fn invalid(status: &ReloadStatus) -> Vec<(usize, usize)> {
-        let files = status.report().files;
-        let invalid = files.iter().enumerate();
-        invalid
-            .filter_map(|(number, file)| Some((number, file.invalid.as_ref()?.errors)))
-            .collect()
-    }
-
-    #[test]
-    fn a_file_is_valid_if_it_has_no_error_and_is_active() {
-        let status = ReloadStatus::new(versions([1, 1]), Findings::default());
-        assert_eq!((invalid(&status), status.report().reloads), (vec![], [0, 0, 0]));
-        // One has an error, so the other, which has none, has to wait for it.
-        status.record_rejected(&versions([2, 2]), &error_in("/r").into());
-        assert_eq!(invalid(&status), [(0, 1), (1, 0)]);
-        let report = status.report();
-        assert!(!report.is_ready() && report.last_reload.outcome == ReloadOutcome::Failed);
-        let since = |number: usize| status.report().files[number].invalid.as_ref().unwrap().since;
-        let first = since(0);
-        status.record_rejected(&versions([3, 1]), &error_in("/r").into());
-        assert_eq!(invalid(&status), [(0, 1)]);
-        assert_eq!(since(0), first);
-        status.record_unchanged(true);
-        assert!(status.report().is_ready());
-        status.record_applied(versions([4, 2]), Findings::default().into());
-        assert_eq!((invalid(&status), status.report().reloads), (vec![], [1, 1, 2]));
-    }
-
-    #[test]
-    fn an_error_without_a_file_makes_every_table_invalid() {
-        let status = ReloadStatus::new(versions([1, 1]), error_in("/directory"));
-        assert_eq!(invalid(&status), [(0, 1), (1, 1)]);
-        assert_eq!(status.report().last_reload.outcome, ReloadOutcome::Failed);
-        assert_eq!(status.report().last_success, None);
-        status.record_no_change();
-        assert_eq!(status.report().last_success, None);
-    }
-
-    #[test]
-    fn the_version_that_was_read_stays_until_another_one_has_an_outcome() {
-        let status = ReloadStatus::new(versions([1, 1]), Findings::default());
-        let id = |number| Some(VersionId::new(number, (0, 0)));
-        let read = || -> Vec<_> {
-            let files = status.report().files;
-            files.iter().map(|file| (file.read, file.is_active)).collect()
-        };
-        status.record_versions(&[id(1), None], &[]);
-        assert_eq!(read(), [(id(1), true), (None, true)]);
-        status.record_rejected(&versions([2, 1]), &error_in("/r").into());
-        assert_eq!(read(), [(id(1), false), (None, true)]);
-        status.record_versions(&[id(2), id(3)], &[false, true]);
-        assert_eq!(read(), [(id(2), false), (None, true)]);
-        status.record_unchanged(true);
-        assert_eq!(read(), [(id(2), true), (None, true)]);
-    }
-
-    #[test]
-    fn a_poll_without_changes_is_not_counted_as_a_reload() {
-        let status = ReloadStatus::new(versions([1, 1]), Findings::default());
-        let first = status.report().last_success;
-        status.record_unchanged(false);
-        assert!(status.report().last_success > first);
-        assert_eq!(status.report().reloads, [0, 0, 0]);
-        assert_eq!(status.report().last_reload.outcome, ReloadOutcome::Changed);
-    }
-}
+mod tests;

@@ -117,6 +117,27 @@ fn a_page_of_another_site_can_read_neither_the_page_nor_an_explanation() {
 }
 
 #[test]
+fn the_state_counts_recent_temporary_errors() {
+    let (daemon, admin) = Admin::start(setup().relaymap(format!("{RELAYS}@bad.test [x\n")));
+    let state = || {
+        let body = admin.get("/").body;
+        let (_, state) = body.split_once("role=\"status\">").unwrap();
+        state.split_once('<').unwrap().0.to_owned()
+    };
+    let errors = "The files had errors at the start. Lookups that depend on them return a temporary error until they are fixed.";
+    assert_eq!(state(), errors);
+    let mut client = Socketmap::to(&daemon, 0);
+    assert!(client.query("relayhost", "x@bad.test").is_cannot_tell());
+    assert!(state().starts_with(&format!("{errors} One lookup got a temporary error in the last ")));
+    assert!(client.query("sasl", "x@bad.test").is_cannot_tell());
+    assert!(state().starts_with(&format!("{errors} 2 lookups got a temporary error in the last ")));
+    daemon.replace(RELAYMAP, RELAYS);
+    eventually(state, |state| {
+        state.starts_with("All files are valid and active. 2 lookups got")
+    });
+}
+
+#[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn the_page_shows_files_findings_generation_and_lookups() {
     let (daemon, admin) = Admin::start(setup());

@@ -12,6 +12,8 @@ pub(super) struct Lookups {
     pub(super) period: String,
     /// All lookups a second.
     pub(super) rate: String,
+    /// How many got a temporary error within the period.
+    pub(super) temporary_errors: u64,
     pub(super) maps: Vec<MapRow>,
 }
 
@@ -67,6 +69,11 @@ impl Lookups {
         });
         Self {
             rate: per_second(recent.lookups.iter().flatten().sum(), period),
+            temporary_errors: recent
+                .lookups
+                .iter()
+                .filter_map(|outcomes| outcomes.get(Outcome::CannotTell as usize))
+                .sum(),
             period: age(period.as_secs()),
             maps: rows.collect(),
         }

@@ -95,9 +95,11 @@ pub(super) fn render(
     let SnapshotState { differing_files, .. } = SnapshotState::new(view, printable_path);
     let snapshot = view.active_snapshot.load_full();
     let report = view.reload_status.report();
+    let lookups = Lookups::new(&view.rates, &view.counters);
+    let state = State::new(&report, is_alive, !differing_files.is_empty());
     Page {
         version: env!("CARGO_PKG_VERSION"),
-        state: State::new(&report, is_alive, !differing_files.is_empty()),
+        state: state.with_temporary_errors(&lookups),
         generation: snapshot.generation,
         active_since: Moment::new(report.active_since),
         started: Moment::new(view.started),
@@ -112,7 +114,7 @@ pub(super) fn render(
             .collect(),
         files: Files::new(&report, &snapshot, &differing_files),
         differing_files,
-        lookups: Lookups::new(&view.rates, &view.counters),
+        lookups,
         sender: Sender::new(view, &snapshot, access, query),
     }
     .render()
@@ -159,6 +161,24 @@ impl State {
                 "warning",
                 "warnings",
                 &format!("{all} There are {warnings} warnings."),
+            ),
+        }
+    }
+
+    /// Adds the number of recent lookups that got a temporary error: mail that waits.
+    fn with_temporary_errors(self, lookups: &Lookups) -> Self {
+        let number = match lookups.temporary_errors {
+            0 => return self,
+            1 => "One lookup".to_owned(),
+            number => format!("{number} lookups"),
+        };
+        let is_good = self.class == "good";
+        Self {
+            class: if is_good { "warning" } else { self.class },
+            title: if is_good { "temporary errors" } else { self.title },
+            text: format!(
+                "{} {number} got a temporary error in the last {}.",
+                self.text, lookups.period
             ),
         }
     }
