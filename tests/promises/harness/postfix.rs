@@ -16,6 +16,7 @@
     reason = "the tests and the demo include this file, and neither uses all of it"
 )]
 
+use super::daemon::spawn;
 use nix::unistd::{User, geteuid};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -411,8 +412,10 @@ impl Postfix {
         command
             .args(["-q", key, map])
             .current_dir(self.queue_directory())
-            .stdin(Stdio::null());
-        let output = command.output()?;
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let output = spawn(&mut command)?.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout)
             .trim_end_matches('\n')
             .to_owned();
@@ -556,12 +559,11 @@ fn free_port() -> io::Result<u16> {
 fn run(mut command: Command, input: &[u8]) -> io::Result<String> {
     let mut output = tempfile::tempfile()?;
     let mut errors = tempfile::tempfile()?;
-    let mut child = command
+    command
         .stdin(Stdio::piped())
         .stdout(output.try_clone()?)
-        .stderr(errors.try_clone()?)
-        .spawn()
-        .map_err(|error| failure(&command, &error.to_string()))?;
+        .stderr(errors.try_clone()?);
+    let mut child = spawn(&mut command).map_err(|error| failure(&command, &error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that has read enough may close its input.
         drop(stdin.write_all(input));

@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::certificates::{Certificate, self_signed};
+use super::daemon::spawn;
 
 /// The timeout for openssl to listen.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -279,8 +280,8 @@ fn s_server(identity: &Identity, path: &Path) -> io::Result<Child> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
+        .stderr(Stdio::null());
+    spawn(&mut command)
 }
 
 /// Connects to openssl, which prints nothing when it is ready: retries until the deadline.
