@@ -15,7 +15,7 @@
 //! than those of the default relay are not known.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,18 +62,17 @@ impl RunningServer {
             Ok(status) => status,
             Err(error) => return Ok(Err(listener.describe(&error))),
         };
-        let relay_map = table_status(&status, &RELAY_MAP).map(|file| PathBuf::from(&file.path));
-        Ok(match relay_map.as_deref().map(|path| (path, path.parent())) {
-            Some((path, Some(dir))) if path.is_absolute() => {
-                let sources = Sources::of_server(options, dir, settings_file(&status));
-                Ok(Self { listener, sources })
-            }
-            _ => Err(format!(
-                "the server at {} was started with a relative --dir, so its files cannot be found; start it with an \
-                 absolute one",
+        let Some(relay_map) = table_status(&status, &RELAY_MAP) else {
+            return Ok(Err(format!(
+                "the server at {} has no relay map",
                 listener.address()
-            )),
-        })
+            )));
+        };
+        // A path relative to another directory than ours leads to another file, or to none: then it is not the active one.
+        let dir = Path::new(&relay_map.path).parent();
+        let dir = dir.filter(|dir| !dir.as_os_str().is_empty());
+        let sources = Sources::of_server(options, dir.unwrap_or(Path::new(".")), settings_file(&status));
+        Ok(Ok(Self { listener, sources }))
     }
 
     /// Returns the sources of the files that are to replace those of the server.
@@ -143,7 +142,13 @@ fn not_on_disk(status: &Status) -> Option<String> {
     let file = status.files.iter().find(|file| !is_active(file))?;
     let path = printable(file.path.as_bytes());
     let problem = file.problem.as_ref().map_or_else(
-        || "it was not read yet, or is in another mount".to_owned(),
+        || {
+            if Path::new(&file.path).is_absolute() {
+                "it was not read yet, or is in another mount".to_owned()
+            } else {
+                "the path is relative to the working directory of the server; run this there".to_owned()
+            }
+        },
         |problem| printable(problem.as_bytes()),
     );
     Some(format!(

@@ -127,7 +127,8 @@ impl Sources {
                 ..sources
             }
         };
-        if !sources.settings_file_is_named && !sources.settings_file.exists() {
+        let has_own = sources.settings_file_is_named || sources.settings_file.exists();
+        if !has_own && server.settings_file.exists() {
             sources.settings_file.clone_from(&server.settings_file);
         }
         sources

@@ -187,6 +187,30 @@ fn what_is_active_and_no_longer_on_disk_is_unknown() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
+fn the_files_of_a_server_with_a_relative_directory_are_known_where_it_runs() {
+    let root = Setup::new();
+    let tables = Setup::in_directory(root.dir()).relaymap(OLD[0].1);
+    let relative = tables.without_dir_flag().env("POSTMAPD_DIR", "tables").within([
+        "env",
+        "-C",
+        root.root().to_str().unwrap(),
+    ]);
+    let (_daemon, admin) = Admin::start(relative);
+    let new = root.root().join("new");
+    fs::create_dir(&new).unwrap();
+    let new = Setup::in_directory(&new).relaymap(NEW[0].1);
+    let within = new.clone().within(["env", "-C", root.root().to_str().unwrap()]);
+    check(&within, &admin, "").exits(1);
+    let ran = check(&new, &admin, "").exits(75);
+    assert!(
+        ran.stderr
+            .contains("relative to the working directory of the server"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn without_an_answer_of_the_server_the_changes_are_unknown() {
     let setup = Setup::new().relaymap("@one.test [relay1.test]:587\n");
     let nowhere = Admin {

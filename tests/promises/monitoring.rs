@@ -173,7 +173,6 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     let data = prometheus.api("rules");
     let rules = data["groups"][0]["rules"].as_array().unwrap();
     for rule in rules {
-        assert_eq!(rule["state"], "inactive", "{rule}");
         // Without its comparison, each expression has series.
         let (left, _) = rule["query"].as_str().unwrap().rsplit_once([' ']).unwrap();
         let left = left.trim_end_matches(['=', '>', ' ']);
@@ -185,9 +184,14 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     let health = || {
         let data = prometheus.api("rules");
         let rules = data["groups"][0]["rules"].as_array().unwrap().clone();
-        rules.into_iter().all(|rule| rule["health"] == "ok")
+        let is_quiet = |rule: &Value| rule["health"] == "ok" && rule["state"] == "inactive";
+        rules
+            .into_iter()
+            .filter(|rule| !is_quiet(rule))
+            .collect::<Vec<_>>()
     };
-    eventually(health, |all| *all);
+    // A scrape that takes too long makes an alert pending until the next one.
+    eventually(health, Vec::is_empty);
     // Types and labels are those of the contract.
     let mut types = BTreeMap::new();
     let metadata = prometheus.api("metadata");
