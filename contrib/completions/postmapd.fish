@@ -183,7 +183,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l config -d 'S
 complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l next-hop -d 'Try one next hop, with the login for its host or for itself' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l ca -d 'Trust the certificate authorities of this PEM file, as smtp_tls_CAfile, in place of those of the system' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l ca -d 'Trust the certificate authorities of this PEM file, as smtp_tls_CAfile, in place of those of the system (or of the variables SSL_CERT_FILE and SSL_CERT_DIR)' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l timeout -d 'Time limit in seconds for a relay with all its servers, DNS included (1 to 600)' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand probe" -l format -d 'Output format' -r -f -a "text\t'Text for people'
 json\t'JSON for programs'"

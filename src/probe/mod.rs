@@ -10,7 +10,7 @@
 //! Limits: one time limit for a list ([`Options::timeout`]), [`MAX_ADDRESSES`] addresses for each of its next hops, and limits
 //! on every reply ([`smtp`]) and on a whole connection ([`timed_stream`]). A name server is not trusted more than a relay. TLS
 //! 1.2 and 1.3 only; PLAIN and LOGIN only; no DANE, no client certificate, no SRV records, no `protocols=`, `ciphers=` and
-//! `exclude=`. A revoked certificate is not detected, as in Postfix.
+//! `exclude=`. A revoked certificate is not detected, as in Postfix. The buffers of the TLS library are not wiped.
 
 mod authorities;
 mod base64;

@@ -231,10 +231,33 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
     use simple_dns::rdata::{A, MX, RData};
     use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord};
 
-    use super::{DnsError, Kind, NameServers, Record};
+    use super::{DnsError, Kind, NameServers, Record, encoded, parse};
+
+    proptest! {
+        #[test]
+        fn no_message_causes_a_panic(
+            message in vec(any::<u8>(), 0..300),
+            changes in vec((any::<usize>(), any::<u8>()), 0..8),
+        ) {
+            let mut reply = encoded(7, "relay.test", Kind::Mx).unwrap();
+            reply.extend_from_slice(&message);
+            for (at, byte) in changes {
+                let at = at % reply.len();
+                reply[at] = byte;
+            }
+            // With answers announced, the random bytes are parsed as records.
+            reply[2] |= 0x80;
+            reply[7] |= 3;
+            for bytes in [&message, &reply] {
+                let _ = parse(bytes, 7, "relay.test", Kind::Mx);
+            }
+        }
+    }
 
     #[test]
     fn the_servers_are_those_of_resolv_conf() {

@@ -252,7 +252,25 @@ fn keyword<'a>(line: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use std::io::{self, Read, Write};
 
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+
     use super::{Dialogue, SmtpError, Step, mechanisms, offers_starttls};
+
+    proptest! {
+        #[test]
+        fn no_reply_causes_a_panic(
+            text in "([25]?[0-9]{0,3}[- x]?(AUTH|auth=|STARTTLS)?[ a-zA-Z=.0-9\\PC]{0,20}[\r\n]{0,3}){0,6}",
+            rest in vec(any::<u8>(), 0..20),
+            piece in 1_usize..9,
+        ) {
+            let mut text = text.into_bytes();
+            text.extend(rest);
+            if let Ok(reply) = dialogue(text, piece).reply(Step::Greeting) {
+                let _ = (mechanisms(&reply), offers_starttls(&reply), reply.codes(), reply.shown());
+            }
+        }
+    }
 
     /// A relay that sends this text, in pieces of that size, and then closes the connection.
     struct Script {

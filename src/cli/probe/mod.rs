@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,7 +91,8 @@ pub(super) struct Probe {
     #[arg(long, value_name = "HOP")]
     next_hop: Option<OsString>,
 
-    /// Trust the certificate authorities of this PEM file, as smtp_tls_CAfile, in place of those of the system
+    /// Trust the certificate authorities of this PEM file, as smtp_tls_CAfile, in place of those of the system (or of the variables SSL_CERT_FILE
+    /// and SSL_CERT_DIR)
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 
@@ -203,9 +205,7 @@ fn try_all(
                 while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mut unreachable = None;
                     for (index, job) in group {
-                        let outcome = unreachable
-                            .clone()
-                            .unwrap_or_else(|| job.run(&tables.snapshot, options));
+                        let outcome = unreachable.clone().unwrap_or_else(|| run(job, tables, options));
                         unreachable = Some(outcome.clone()).filter(Outcome::is_unreachable);
                         // The receiver is gone if the output is closed.
                         if sender.send((*index, outcome)).is_err() {
@@ -233,6 +233,13 @@ fn try_all(
         progress.clear();
         Ok(())
     })
+}
+
+/// Tries one job. A panic ends this trial and no other.
+fn run(job: &Job, tables: &Tables, options: &probe::Options) -> Outcome {
+    let trial = AssertUnwindSafe(|| job.run(&tables.snapshot, options));
+    catch_unwind(trial)
+        .unwrap_or_else(|_| Outcome::not_tried("an internal error (please report it)".to_owned()))
 }
 
 /// The results of all jobs.

@@ -78,6 +78,15 @@ impl LivePostfix {
                 "smtp_tls_policy_maps is empty, so smtp_tls_security_level applies and not the policy of the relay",
             );
         }
+        let has_authorities = is_yes("tls_append_default_CA")
+            || ["smtp_tls_CAfile", "smtp_tls_CApath"]
+                .iter()
+                .any(|parameter| !value(parameter).is_empty());
+        let needs_authorities = matches!(level, Some(Level::Verify | Level::Secure))
+            && !outcome.policy.to_ascii_lowercase().contains("tafile=");
+        if needs_authorities && !has_authorities {
+            note("smtp_tls_CAfile and smtp_tls_CApath are empty, so no certificate meets the policy");
+        }
         if outcome.user.is_some() && !is_yes("smtp_sasl_auth_enable") {
             note("smtp_sasl_auth_enable is off, so it does not log in");
         }

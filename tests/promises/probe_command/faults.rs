@@ -1,11 +1,12 @@
 //! Relays with a fault before TLS, or without TLS.
 
+use std::io;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::relay::{self, HOST, Scripted};
+use super::relay::{self, Client, HOST, Scripted};
 use super::{PASSWORD, USER, error, good, has_password, object, probe, sender};
 use crate::harness::smtp_server::{Auth, Login, Setup as Relay};
 
@@ -152,6 +153,47 @@ fn text_between_starttls_and_tls_ends_the_trial() {
     });
     let object = fault(&relay, "");
     assert!(error(&object).contains("between STARTTLS and TLS"), "{object}");
+}
+
+#[test]
+fn a_relay_that_agrees_to_tls_and_does_not_speak_it_ends_the_trial() {
+    let agreeing = |then: fn(&mut Client) -> io::Result<()>| {
+        Scripted::start(move |client| {
+            client.send("220 relay.test\r\n")?;
+            client.line()?;
+            client.send("250-relay.test\r\n250 STARTTLS\r\n")?;
+            client.line()?;
+            client.send("220 go\r\n")?;
+            then(client)
+        })
+    };
+    let endless_alerts: fn(&mut Client) -> io::Result<()> = |client| {
+        // Warnings of TLS 1.2, which a client may ignore.
+        loop {
+            client.send(b"\x15\x03\x03\x00\x02\x01\x5a".repeat(1000))?;
+        }
+    };
+    let drop_connection: fn(&mut Client) -> io::Result<()> = |client| client.line().map(drop);
+    let garbage: fn(&mut Client) -> io::Result<()> = |client| {
+        // After the ClientHello, so that it is not text between STARTTLS and TLS.
+        client.byte()?;
+        client.send("250 fine\r\n".repeat(100))?;
+        client.read_on()
+    };
+    for (then, reason) in [
+        (
+            Client::read_on as fn(&mut Client) -> io::Result<()>,
+            "not complete in time",
+        ),
+        (garbage, "the TLS handshake failed"),
+        (endless_alerts, ""),
+        (drop_connection, ""),
+    ] {
+        let relay = agreeing(then);
+        let object = fault(&relay, "encrypt");
+        assert!(error(&object).contains(reason), "{object}");
+        assert_eq!(object["tls"], Value::Null);
+    }
 }
 
 #[test]

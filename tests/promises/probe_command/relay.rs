@@ -1,6 +1,6 @@
 //! Relays that follow a script, right or wrong.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -91,6 +91,11 @@ impl Client {
         let line = String::from_utf8_lossy(&line).into_owned();
         self.lines.lock().unwrap().push(line.clone());
         Ok(line)
+    }
+
+    /// Waits for a byte, and reads it without recording it.
+    pub(super) fn byte(&mut self) -> io::Result<()> {
+        self.reader.read_exact(&mut [0])
     }
 
     /// Reads and records until the client closes the connection.

@@ -281,3 +281,38 @@ fn a_file_that_is_no_certificate_is_a_usage_error() {
     )
     .exits(2);
 }
+
+#[test]
+#[ignore = "needs programs that tests/run-all installs"]
+fn a_postfix_that_does_not_apply_the_policy_is_named() {
+    let authority = Authority::new("known");
+    let relay = TlsRelay::start(Offer::Starttls, certificate(&authority));
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("master.cf"), "smtp unix - - n - - smtp\n").unwrap();
+    let setup = sender(&relay.front.next_hop(), &secure()).env("MAIL_CONFIG", directory.path());
+    let maps = "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:1:tls\n";
+    let authorities = format!("smtp_tls_CAfile = {}\n", authority.file().display());
+    for (main_cf, note) in [
+        (authorities.clone(), Some("smtp_tls_policy_maps is empty")),
+        (
+            maps.to_owned(),
+            Some("smtp_tls_CAfile and smtp_tls_CApath are empty"),
+        ),
+        (format!("{maps}{authorities}"), None),
+    ] {
+        let logs_in = "smtp_sasl_auth_enable = yes\nsmtp_sasl_tls_security_options = noanonymous\n";
+        let main_cf = format!("compatibility_level = 3.6\n{logs_in}{main_cf}");
+        fs::write(directory.path().join("main.cf"), &main_cf).unwrap();
+        let line = format!("@a.test --ca {}", authority.file().display());
+        let done = super::probe(&setup, &line).exits(0);
+        assert_eq!(
+            done.stderr.lines().count(),
+            usize::from(note.is_some()),
+            "{main_cf}{done:?}"
+        );
+        assert!(
+            note.is_none_or(|note| done.stderr.contains(note)),
+            "{main_cf}{done:?}"
+        );
+    }
+}
