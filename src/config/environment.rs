@@ -34,6 +34,8 @@ pub enum EnvironmentOrigin {
     OwnDiffersFromServer(Process),
     /// The running server of the directory.
     Server(Process),
+    /// The running server whose files others are to replace.
+    Replaced(Process),
     /// A file beside the tables.
     File(PathBuf),
     /// This process, which has no variable of the default relay. No running server was found.
@@ -49,6 +51,14 @@ impl EnvironmentOrigin {
     /// Returns whether a server may have a default relay that is unknown here.
     pub(crate) fn is_uncertain(&self) -> bool {
         matches!(self, Self::ServerHidden(_) | Self::ServersDiffer(_))
+    }
+
+    /// Returns the origin for files that are to replace those of the server.
+    pub(super) fn for_replacement(&self) -> Self {
+        match self {
+            Self::Server(server) => Self::Replaced(server.clone()),
+            other => other.clone(),
+        }
     }
 
     /// Returns whether it is this process, and no server has other variables.
@@ -76,6 +86,9 @@ impl fmt::Display for EnvironmentOrigin {
             ),
             Self::Server(server) => {
                 write!(f, "the environment of {server}, which serves this directory")
+            }
+            Self::Replaced(server) => {
+                write!(f, "the environment of {server}, whose files these are to replace")
             }
             Self::File(path) => {
                 write!(

@@ -120,7 +120,7 @@ impl Sources {
         let mut sources = if let Some(environment) = environment::in_file(&dir) {
             Self::in_environment(options, service, environment, findings)
         } else {
-            let none = (Variables::default(), server.environment.clone());
+            let none = (Variables::default(), server.environment.for_replacement());
             let sources = Self::in_environment(options, service, none, findings);
             Self {
                 relay: server.relay.clone(),

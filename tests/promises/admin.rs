@@ -546,7 +546,7 @@ fn the_process_metrics_are_those_of_the_system() {
     );
     let resident = metrics.value("process_resident_memory_bytes");
     let pages: f64 = proc("statm").split_whitespace().nth(1).unwrap().parse().unwrap();
-    let expected = pages * 4096.0;
+    let expected = pages * f64::from(u32::try_from(rustix::param::page_size()).unwrap());
     assert!(
         resident > expected / 2.0 && resident < expected * 2.0,
         "{resident} {expected}"
@@ -569,9 +569,10 @@ fn the_process_metrics_are_those_of_the_system() {
             client
         })
         .collect();
-    eventually(open, |now| (*now - before - 20.0).abs() < 0.5);
+    // The server may have opened a few others, and an earlier connection of this test may still be open.
+    eventually(open, |now| (*now - before - 20.0).abs() < 5.0);
     drop(clients);
-    eventually(open, |now| (*now - before).abs() < 0.5);
+    eventually(open, |now| (*now - before).abs() < 5.0);
 }
 
 #[test]

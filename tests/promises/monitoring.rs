@@ -70,20 +70,22 @@ impl Prometheus {
             .spawn()
             .expect("prometheus, which tests/run-all installs");
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut address = None;
-        for line in log.by_ref().map_while(Result::ok) {
+        let (mut address, mut is_ready) = (None, false);
+        let mut lines = Vec::new();
+        // The two lines come in any order.
+        while !is_ready || address.is_none() {
+            let Some(Ok(line)) = log.next() else { break };
             if let Some((_, rest)) = line.split_once("msg=\"Listening on\" address=") {
                 address = Some(rest.trim().to_owned());
             }
-            if line.contains("Server is ready") {
-                break;
-            }
+            is_ready |= line.contains("Server is ready");
+            lines.push(line);
         }
         // Its log is read on, or it would block.
         std::thread::spawn(move || log.for_each(drop));
         Self {
             child,
-            address: address.expect("a line that says where it listens"),
+            address: address.unwrap_or_else(|| panic!("it says nowhere where it listens: {lines:#?}")),
             _data: data,
         }
     }
