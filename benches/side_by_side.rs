@@ -22,6 +22,15 @@
 mod apparatus;
 #[path = "side_by_side/change.rs"]
 mod change;
+#[path = "../tests/promises/harness/daemon.rs"]
+#[allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "harness of the tests, of which postfix uses one function"
+)]
+mod daemon;
 #[path = "side_by_side/interruption.rs"]
 mod interruption;
 #[path = "side_by_side/lookup.rs"]
