@@ -100,17 +100,20 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Creates the outcome of a next hop of which nothing is known yet.
     pub(super) fn new(next_hop: &NextHop) -> Self {
-        let (host, _) = nexthop::host_and_port(&next_hop.text);
         Self {
-            host: shown(nexthop::server_name(&next_hop.text).unwrap_or(host)),
+            host: host(&next_hop.text),
             policy: shown(&next_hop.policy),
             ..Self::default()
         }
     }
 
-    /// Creates the outcome of what could not be tried at all.
-    pub(crate) fn not_tried(reason: String) -> Self {
-        Self::default().failed(Failure::NotTried(reason))
+    /// Creates the outcome of next hops that could not be tried at all; `list` is empty if they are unknown.
+    pub(crate) fn not_tried(list: &[u8], reason: String) -> Self {
+        Self {
+            host: nexthop::elements(list).next().map_or_else(String::new, host),
+            failure: Some(Failure::NotTried(reason)),
+            ..Self::default()
+        }
     }
 
     /// Whether no server was reached, so that the outcome is the same with any login.
@@ -124,4 +127,10 @@ impl Outcome {
         self.failure = Some(failure);
         self
     }
+}
+
+/// Returns the host of a next hop, as it can be shown.
+fn host(next_hop: &[u8]) -> String {
+    let (host, _) = nexthop::host_and_port(next_hop);
+    shown(nexthop::server_name(next_hop).unwrap_or(host))
 }

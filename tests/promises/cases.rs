@@ -235,6 +235,11 @@ fn explain_output_matches_the_reviewed_cases() {
 }
 
 #[test]
+fn probe_output_matches_the_reviewed_cases() {
+    run("probe");
+}
+
+#[test]
 fn query_output_matches_the_reviewed_cases() {
     run("query");
 }

@@ -171,6 +171,11 @@ impl Job {
         next_hops.first().map(|next_hop| next_hop.mode)
     }
 
+    /// Returns the next hops as written; empty if they are unknown.
+    pub(super) fn next_hop_list(&self) -> &[u8] {
+        self.list.as_deref().unwrap_or_default()
+    }
+
     /// Tries it.
     pub(super) fn run(&self, snapshot: &Snapshot, options: &Options) -> Outcome {
         match &self.next_hops {
@@ -179,7 +184,7 @@ impl Job {
                 &|host, next_hop| self.find_login(host, next_hop, snapshot),
                 options,
             ),
-            Err(reason) => Outcome::not_tried(reason.clone()),
+            Err(reason) => Outcome::not_tried(self.next_hop_list(), reason.clone()),
         }
     }
 

@@ -238,8 +238,12 @@ fn try_all(
 /// Tries one job. A panic ends this trial and no other.
 fn run(job: &Job, tables: &Tables, options: &probe::Options) -> Outcome {
     let trial = AssertUnwindSafe(|| job.run(&tables.snapshot, options));
-    catch_unwind(trial)
-        .unwrap_or_else(|_| Outcome::not_tried("an internal error (please report it)".to_owned()))
+    catch_unwind(trial).unwrap_or_else(|_| {
+        Outcome::not_tried(
+            job.next_hop_list(),
+            "an internal error (please report it)".to_owned(),
+        )
+    })
 }
 
 /// The results of all jobs.
