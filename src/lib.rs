@@ -81,7 +81,7 @@
 //! | answer | found (a value), not found, or cannot tell; the latter is a temporary error to Postfix |
 //! | client, peer | a process that connects; who it is to the kernel: a local user or a host |
 //! | credentials | the file `postfix-sasl-password.cf` |
-//! | default relay | `RELAY_HOST` and `DEFAULT_RELAY_HOST`: the next hop of senders without an entry |
+//! | default relay | the next hop of senders without another entry: `@*` in the relay map, `RELAY_HOST`, `DEFAULT_RELAY_HOST` |
 //! | endpoint | protocol and address of a listener, as main.cf writes it |
 //! | entry | a line of a table file with a key, and a value or none |
 //! | envelope sender | the address of MAIL FROM; empty for bounces (null sender, `<>`) |
@@ -104,6 +104,7 @@
 //! | source | a file that is read: settings, a table, a part of the default relay |
 //! | table | the parsed and indexed content of a table file |
 //! | unprivileged | of a peer: it may not query secret maps |
+//! | wildcard | a key for all subdomains (`@.domain`) or for all senders without another entry (`@*`) |
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

@@ -133,6 +133,13 @@ fn check_table(spec: &'static TableSpec, text: &[u8]) {
     assert_eq!(table.len(), expected.len());
     assert_eq!(table.is_complete(), !plain.keys_unreadable);
     for (number, (key, entry)) in expected.iter().enumerate() {
+        if key == address::ANY_SENDER && plain.keys_unreadable {
+            // The line that cannot be read may be the entry of any sender that has no other.
+            assert!(
+                matches!(table.find([key.as_slice().into()]), Hit::CannotTell(reason) if reason == spec.unparsable_key)
+            );
+            continue;
+        }
         found(spec, &table, key, &entry.meaning);
         if number > MANY {
             continue;

@@ -2,7 +2,6 @@
 //!
 //! - A relay has no login, and there are logins for hosts in no next hop: one may be meant for the other.
 //! - Postfix offers a sender's login to every relay of its list, and the relays belong to different operators.
-//! - The default relay does not apply to bounces.
 
 use super::{RouteIndex, warning};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
@@ -200,28 +199,9 @@ pub(super) fn login_for_several_operators(
 /// Whether the credentials file has a login for the sender or for its domain.
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
     let keys = LookupKeys::of(sender, &snapshot.delimiters);
-    matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
+    matches!(snapshot.credentials.find_all(&keys), Hit::Value(_))
 }
 
 fn is_null_sender(key: &[u8]) -> bool {
     address::key_matches(key, NULL_SENDER)
-}
-
-/// Warns of a default relay for senders with a domain only, if no entry decides about bounces.
-pub(super) fn bounces_without_relay(snapshot: &Snapshot, findings: &mut Findings) {
-    let default = |has_domain| snapshot.default.next_hop(has_domain);
-    let keys = LookupKeys::of(NULL_SENDER, &snapshot.delimiters);
-    let has_entry = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
-    if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !has_entry {
-        findings.push(
-            warning(Code::BouncesWithoutRelay)
-                .at(Place::Setting("RELAY_HOST"))
-                .message("RELAY_HOST applies only to senders with a domain; bounces have none and are delivered \
-                          directly")
-                .help(
-                    "add the line <> [host]:port to the relay map, or <> alone if direct delivery is intended; or \
-                     set DEFAULT_RELAY_HOST, which also applies to bounces",
-                ),
-        );
-    }
 }

@@ -9,6 +9,7 @@
 //! resolved on request only ([`dns`]).
 
 pub(crate) mod changes;
+mod default_relay;
 pub(crate) mod directory;
 pub(crate) mod dns;
 pub(crate) mod excerpt;
@@ -54,7 +55,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             findings.push(at(finding));
         }
     });
-    logins::bounces_without_relay(snapshot, findings);
+    default_relay::examine(snapshot, &relay_map, findings);
     values::check_default_login(snapshot, findings);
     tls::examine(sources, snapshot, findings);
     check_line_ends(&snapshot.credentials, &credentials, findings);
@@ -91,7 +92,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
 
 /// The senders and next hops of the relay map and the default relay, indexed.
 struct RouteIndex {
-    /// The less specific keys of the senders with a next hop of their own: without extension, and `@domain`.
+    /// The less specific keys of the senders with a next hop of their own: without extension, `@domain`, `@.parent`.
     routed_keys: HashSet<Vec<u8>>,
     /// The elements of all next hops, in lower case.
     next_hops: HashSet<Vec<u8>>,
@@ -118,11 +119,7 @@ impl RouteIndex {
             if let Content::Value(list) = record.content {
                 add(list);
                 keys.parse(record.key, &snapshot.delimiters);
-                for key in keys.in_order().skip(1).map(Key::bytes) {
-                    if !routed_keys.contains(key) {
-                        routed_keys.insert(key.to_vec());
-                    }
-                }
+                routed_keys.extend(keys.of_credentials().skip(1).map(Key::to_vec));
             }
         });
         for (list, _) in snapshot.default.next_hops() {
@@ -156,10 +153,8 @@ fn warning(code: Code) -> Finding {
 fn wildcard(keys: &LookupKeys) -> Option<Finding> {
     keys.whole().starts_with(b"*@").then(|| {
         warning(Code::NeverAsked)
-            .message(
-                "wildcards are not supported: this entry matches only the sender whose local part is `*`",
-            )
-            .help("write @domain to match every sender of the domain")
+            .message("this is no wildcard: the entry matches only the sender whose local part is `*`")
+            .help("write @domain for all senders of a domain, @.domain for those of its subdomains")
     })
 }
 
@@ -183,7 +178,7 @@ fn withheld_credentials(snapshot: &Snapshot, routes: &RouteIndex, record: &Recor
     if routes.routed_keys.contains(keys.whole()) {
         return None;
     }
-    let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue);
+    let is_excluded = matches!(snapshot.relay_map.find_all(&keys), Hit::NoValue);
     Some(if is_excluded {
         warning(Code::ExcludedWithCredentials)
             .message("the relay map excludes this sender from relaying, so its credentials are never used")
@@ -191,7 +186,7 @@ fn withheld_credentials(snapshot: &Snapshot, routes: &RouteIndex, record: &Recor
     } else {
         warning(Code::CredentialsWithheld)
             .message("this sender has no next hop, so its credentials are withheld")
-            .help("add the sender to the relay map, or set RELAY_HOST")
+            .help("add the sender, or @* for all senders, to the relay map, or set RELAY_HOST")
     })
 }
 

@@ -150,6 +150,8 @@ codes! {
         Warning LoginForSeveralRelays "login-for-several-relays";
     Some("where direct delivery is blocked, bounces stay in the queue until they expire") =>
         Warning BouncesWithoutRelay "bounces-without-relay";
+    Some("the entry for @* in the relay map takes precedence over RELAY_HOST, and an entry for the sender over both") =>
+        Warning DefaultRelayUnused "default-relay-unused";
     Some("Postfix looks up a domain in the form that the message uses, and does not convert it") =>
         Warning DomainWithoutXn "domain-without-xn",
         Warning DomainWithoutUnicode "domain-without-unicode";

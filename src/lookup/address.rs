@@ -2,18 +2,23 @@
 //!
 //! Over socketmap and tcp_table Postfix sends the whole address once, not folded, and derives nothing from it. This
 //! module does what Postfix does for a `hash:` table (`mail_addr_find(3)`): the address, the address without its
-//! extension, then `@domain`, each folded.
+//! extension, then `@domain`, each folded. Then come two forms of keys that Postfix does not have: `@.parent` for each
+//! parent of the domain, from the longest to the shortest, and `@*`.
 //!
 //! Postfix looks up an address whose local part needs quoting twice, first as `"john doe"@example.com`, then as `john
 //! doe@example.com`, and the null sender as `"<>"`, then `<>`. Both forms of an address are one key here, so that the
 //! second lookup cannot undo the answer to the first (an excluded sender would otherwise get the relay of its domain).
 //! A local part that is one quoted string means its content (RFC 5321 section 4.1.2); any other is taken literally.
 //!
-//! Limits: no conversion between the U-label and A-label forms of a domain, no parent domains, and a key that is not
-//! UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
+//! An address literal (`user@[192.0.2.1]`) has no parents. A dot at the end of a domain is not removed, because Postfix
+//! has done so; such a domain has no entry but `@*`.
+//!
+//! Limits: no conversion between the U-label and A-label forms of a domain, and a key that is not UTF-8 is folded in its
+//! ASCII letters only. Postfix does none of this either. Of a domain that is longer than any key can be, only the last
+//! [`MAX_PARENTS`] parents within [`MAX_PARENT_LENGTH`] bytes are tried: no entry can have a longer one.
 
 mod extension;
-mod swar;
+pub(super) mod swar;
 
 use std::ops::Range;
 
@@ -117,18 +122,101 @@ fn quoted_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
+/// The key of all senders that have a domain and no other entry.
+pub const ANY_SENDER: &[u8] = b"@*";
+
+/// The maximum number of parents of a domain that are tried, as many as a name of 255 characters has labels.
+pub const MAX_PARENTS: usize = 128;
+
+/// The maximum length of a parent that is tried, with its dot, in bytes: 255 characters of at most four bytes.
+pub const MAX_PARENT_LENGTH: usize = 1 + 4 * 255;
+
+/// What a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// An address, a host or a next hop.
+    Single,
+    /// One domain, `@domain`.
+    Domain,
+    /// All subdomains of a domain, `@.domain`.
+    Subdomains,
+    /// All senders without another entry, `@*`.
+    AnySender,
+}
+
 /// A folded key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key<'k> {
+    /// Without the `@` of a key for subdomains, so that it can be a part of an address.
     bytes: &'k [u8],
     is_plain: bool,
+    scope: Scope,
 }
 
 impl<'k> Key<'k> {
-    /// Returns the bytes of the key.
+    #[inline]
+    fn new(folded: &'k [u8], is_plain: bool) -> Self {
+        let (bytes, scope) = match folded {
+            [b'@', name @ ..] => match name {
+                [b'.', ..] => (name, Scope::Subdomains),
+                b"*" => (folded, Scope::AnySender),
+                _ => (folded, Scope::Domain),
+            },
+            _ => (folded, Scope::Single),
+        };
+        Self {
+            bytes,
+            is_plain,
+            scope,
+        }
+    }
+
+    /// Returns the key of all subdomains of a domain, of which `parent` is the name with a dot before it.
+    #[inline]
+    #[must_use]
+    pub(super) fn of_subdomains(parent: &'k [u8], is_plain: bool) -> Self {
+        Self {
+            bytes: parent,
+            is_plain,
+            scope: Scope::Subdomains,
+        }
+    }
+
+    /// Returns what the key stands for.
+    #[inline]
+    #[must_use]
+    pub fn scope(self) -> Scope {
+        self.scope
+    }
+
+    /// Returns the bytes by which the key is indexed: those of `@.example.com` start at the dot.
     #[must_use]
     pub fn bytes(self) -> &'k [u8] {
         self.bytes
+    }
+
+    /// Returns the whole key, as a file has it.
+    #[must_use]
+    pub fn to_vec(self) -> Vec<u8> {
+        let at: &[u8] = if self.is_of_subdomains() { b"@" } else { b"" };
+        [at, self.bytes].concat()
+    }
+
+    /// Whether this is the key of an entry whose key is `written`.
+    #[must_use]
+    pub fn matches(self, written: &[u8]) -> bool {
+        if self.is_of_subdomains() {
+            let name = written.strip_prefix(b"@");
+            return name.is_some_and(|name| key_matches(name, self.bytes));
+        }
+        key_matches(written, self.bytes)
+    }
+
+    /// Whether this is the key of all subdomains of a domain.
+    #[inline]
+    #[must_use]
+    pub fn is_of_subdomains(self) -> bool {
+        self.scope == Scope::Subdomains
     }
 
     /// Whether the key is known to be visible ASCII without quotes and backslashes. `false` does not mean that it is
@@ -137,26 +225,17 @@ impl<'k> Key<'k> {
     pub fn is_plain(self) -> bool {
         self.is_plain
     }
-
-    /// Whether this is the key of a domain, `@domain`.
-    #[must_use]
-    pub fn is_domain(self) -> bool {
-        self.bytes.first() == Some(&b'@')
-    }
 }
 
 /// For bytes that are folded already.
 impl<'k> From<&'k [u8]> for Key<'k> {
-    fn from(bytes: &'k [u8]) -> Self {
-        Self {
-            bytes,
-            is_plain: false,
-        }
+    fn from(folded: &'k [u8]) -> Self {
+        Self::new(folded, false)
     }
 }
 
 /// The keys to look up for a requested key, most specific first. For an address: the whole address, the address without its
-/// extension, then `@domain`. For a host or a next hop: the text alone.
+/// extension, `@domain`, `@.parent` for each parent of the domain, and `@*`. For a host or a next hop: the text alone.
 ///
 /// The value keeps its memory for the next address ([`LookupKeys::parse`]), so that lookups do not allocate after the
 /// first few.
@@ -275,13 +354,63 @@ impl LookupKeys {
         self.domain.is_some()
     }
 
-    /// Returns the keys in the order in which Postfix tries them.
+    /// Returns all keys of a sender in the relay map, in the order in which they are tried.
     pub fn in_order(&self) -> impl Iterator<Item = Key<'_>> {
+        self.of_credentials().chain(self.any_sender())
+    }
+
+    /// Returns all keys in the credentials, in the order in which they are tried: without `@*`.
+    pub fn of_credentials(&self) -> impl Iterator<Item = Key<'_>> {
+        self.of_postfix().chain(self.parents())
+    }
+
+    /// Returns the keys that Postfix tries on an indexed table, in its order.
+    #[inline]
+    pub fn of_postfix(&self) -> impl Iterator<Item = Key<'_>> {
         let domain = self.domain.as_ref().filter(|domain| domain.start > 0);
         [Some(&self.whole), self.without_extension.as_ref(), domain]
             .into_iter()
             .flatten()
             .map(|range| self.key(range))
+    }
+
+    /// Returns the keys of the domain's parents, from the longest to the shortest.
+    pub fn parents(&self) -> impl Iterator<Item = Key<'_>> {
+        let labels = self.labels();
+        let dots = labels.iter().filter(|c| **c == b'.').count();
+        let dots_at = labels.iter().enumerate().filter(|(_, c)| **c == b'.');
+        dots_at
+            .skip(dots.saturating_sub(MAX_PARENTS))
+            .filter_map(|(at, _)| Some(Key::of_subdomains(labels.get(at..)?, self.is_plain)))
+    }
+
+    /// Returns the end of the domain in which parents of it start: all but its first character, and not more than a parent
+    /// can have; nothing of an address literal.
+    #[inline]
+    pub(super) fn labels(&self) -> &[u8] {
+        let domain = self.domain.as_ref().map_or(&[][..], |domain| self.part(domain));
+        match domain {
+            [b'@', b'[', ..] => &[],
+            // A dot at the start of a domain belongs to its own key.
+            [b'@', _, labels @ ..] => labels
+                .get(labels.len().saturating_sub(MAX_PARENT_LENGTH)..)
+                .unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// Whether the keys are known to be visible ASCII ([`Key::is_plain`]).
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Returns the key of all senders, if this one has a domain.
+    #[inline]
+    pub fn any_sender(&self) -> Option<Key<'_>> {
+        let domain = self.domain.as_ref().map(|domain| self.part(domain))?;
+        // An address with this domain has the key already.
+        (domain != ANY_SENDER).then(|| Key::new(ANY_SENDER, true))
     }
 
     /// Returns [`LookupKeys::whole`] as a key.
@@ -291,10 +420,7 @@ impl LookupKeys {
     }
 
     fn key(&self, range: &Range<usize>) -> Key<'_> {
-        Key {
-            bytes: self.part(range),
-            is_plain: self.is_plain,
-        }
+        Key::new(self.part(range), self.is_plain)
     }
 
     fn part(&self, range: &Range<usize>) -> &[u8] {
@@ -317,93 +443,4 @@ fn unescape_into(content: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::{Delimiters, LookupKeys};
-
-    fn keys_with(delimiters: &str, address: &str) -> Vec<String> {
-        let mut keys = LookupKeys::default();
-        keys.parse(b"Someone+else@before.example", &Delimiters::default());
-        keys.parse(address.as_bytes(), &Delimiters::new(delimiters).unwrap());
-        keys.in_order()
-            .map(|key| String::from_utf8(key.bytes().to_vec()).unwrap())
-            .collect()
-    }
-
-    fn keys(address: &str) -> Vec<String> {
-        keys_with("+", address)
-    }
-
-    #[test]
-    fn an_address_is_tried_whole_then_without_extension_then_by_domain() {
-        assert_eq!(
-            keys("User+Ext@One.Test"),
-            ["user+ext@one.test", "user@one.test", "@one.test"]
-        );
-        assert_eq!(keys("u+a+b@x.org"), ["u+a+b@x.org", "u@x.org", "@x.org"]);
-        assert_eq!(keys("@x.org"), ["@x.org"]);
-    }
-
-    #[test]
-    fn names_that_postfix_never_splits_have_no_extension() {
-        assert_eq!(keys("+u@x.org"), ["+u@x.org", "@x.org"]);
-        assert_eq!(keys("postmaster+u@x.org").len(), 3);
-        assert_eq!(
-            keys_with("-", "Mailer-Daemon@x.org"),
-            ["mailer-daemon@x.org", "@x.org"]
-        );
-        assert_eq!(keys_with("-", "owner-list@x.org").len(), 2);
-        assert_eq!(keys_with("-", "list-Request@x.org").len(), 2);
-        assert_eq!(keys_with("-", "-request@x.org").len(), 2);
-        assert_eq!(
-            keys_with("-+", "a+b-c@x.org"),
-            ["a+b-c@x.org", "a@x.org", "@x.org"]
-        );
-        assert_eq!(keys_with("", "a+b@x.org").len(), 2);
-    }
-
-    #[test]
-    fn quoted_and_unquoted_forms_have_the_same_keys() {
-        for (quoted, plain) in [
-            (r#""John Doe+x"@x.org"#, "john doe+x@x.org"),
-            (r#""a@b"@x.org"#, "a@b@x.org"),
-            (r#""a\"b"@x.org"#, r#"a"b@x.org"#),
-            (r#""a..b"@x.org"#, "a..b@x.org"),
-            (r#""<>""#, "<>"),
-        ] {
-            assert_eq!(keys(quoted), keys(plain), "{quoted}");
-        }
-    }
-
-    #[test]
-    fn an_address_without_a_whole_quoted_local_part_is_taken_literally() {
-        assert_eq!(keys(r#"a"b"c@x.org"#), [r#"a"b"c@x.org"#, "@x.org"]);
-        assert_eq!(keys(r#""open@x.org"#), [r#""open@x.org"#, "@x.org"]);
-        assert_eq!(keys("user@"), ["user@"]);
-        assert_eq!(keys("[Relay1.org]:587"), ["[relay1.org]:587"]);
-    }
-
-    #[test]
-    fn unicode_is_case_folded_and_other_bytes_as_ascii() {
-        assert_eq!(keys("STRASSE@x.org"), keys("straße@X.ORG"));
-        assert_eq!(keys("ΣΑΣ@x.org"), keys("σας@x.org"));
-        assert_eq!(keys("İ@x.org"), ["i\u{307}@x.org", "@x.org"]);
-        let mut bytes = LookupKeys::default();
-        bytes.parse(b"M\xFCLLER@x.org", &Delimiters::default());
-        assert_eq!(bytes.whole(), b"m\xFCller@x.org");
-    }
-
-    proptest! {
-        /// The plain form takes the fast path, the quoted one is split into its parts.
-        #[test]
-        fn the_fast_path_gives_the_same_keys_as_parsing_the_parts(
-            local in "[a-zA-Z@.+=-]{0,6}|postmaster|owner-X|X-request",
-            domain in "[a-zA-Z.]{1,6}",
-            delimiters in prop::sample::select(vec!["+", "+-", "-", ""]),
-        ) {
-            let (plain, quoted) = (format!("{local}@{domain}"), format!("\"{local}\"@{domain}"));
-            prop_assert_eq!(keys_with(delimiters, &plain), keys_with(delimiters, &quoted));
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,6 @@
-//! The default relay for senders without an entry: the values of `RELAY_*` and `DEFAULT_RELAY_HOST`.
+//! The default relay of the environment, for senders without an entry: the values of `RELAY_*` and `DEFAULT_RELAY_HOST`.
+//!
+//! An entry for `@*` in the relay map precedes it.
 //!
 //! `RELAY_HOST` applies to senders with a domain. `DEFAULT_RELAY_HOST` applies to all senders, including the null
 //! sender, that `RELAY_HOST` does not cover. The credentials belong to these next hops, exactly as they are served:

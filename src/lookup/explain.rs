@@ -149,11 +149,7 @@ fn explain_answer<'a>(
         map,
         key: key.to_vec(),
         answer,
-        tried: keys_in_order
-            .iter()
-            .take(last)
-            .map(|key| key.bytes().to_vec())
-            .collect(),
+        tried: keys_in_order.iter().take(last).map(|key| key.to_vec()).collect(),
         source: why.source,
         reason: why.reason,
     }

@@ -77,11 +77,16 @@ struct Edit {
 /// Earlier states of one table.
 #[derive(Clone, Default)]
 struct Changes {
-    /// By folded key, oldest first: each earlier entry with the last generation that had it.
-    keys: HashMap<Arc<[u8]>, Vec<(u64, EarlierEntry)>>,
+    /// By folded key.
+    keys: HashMap<Arc<[u8]>, EarlierEntries>,
+    /// By the key of subdomains, without its `@`.
+    subdomains: HashMap<Arc<[u8]>, EarlierEntries>,
     /// Whole tables, each with its last generation, oldest first.
     tables: Vec<(u64, Arc<Table>)>,
 }
+
+/// The earlier entries of a key, oldest first, each with the last generation that had it.
+type EarlierEntries = Vec<(u64, EarlierEntry)>;
 
 /// The entry of a key before an edit.
 #[derive(Clone)]
@@ -117,7 +122,7 @@ impl History {
     #[must_use]
     pub fn moved_entries(&self) -> usize {
         let tables = self.relay_map.tables.iter().map(|(_, table)| table.len());
-        self.relay_map.keys.len() + tables.max().unwrap_or_default()
+        self.relay_map.len() + tables.max().unwrap_or_default()
     }
 
     /// Returns the history after an edit at `now`, which followed generation `last_generation` and changed `before` to
@@ -175,7 +180,7 @@ impl History {
 
     fn is_too_large(&self) -> bool {
         self.edits.len() > MAX_EDITS
-            || self.relay_map.keys.len() + self.credentials.keys.len() > MAX_KEYS
+            || self.relay_map.len() + self.credentials.len() > MAX_KEYS
             || self.relay_map.tables.len().max(self.credentials.tables.len()) > MAX_TABLES
             || self.defaults.len() > MAX_EDITS
     }
@@ -231,7 +236,7 @@ impl History {
     /// Whether a host or next hop had a login before a remembered edit.
     #[must_use]
     pub fn had_login(&self, key: Key<'_>) -> bool {
-        let entries = self.credentials.keys.get(key.bytes()).into_iter().flatten();
+        let entries = self.credentials.of_key(key).into_iter().flatten();
         let mut values = entries.map(|(_, before)| matches!(before, EarlierEntry::Value(_)));
         let mut tables = self.credentials.tables.iter();
         let mut defaults = self.defaults.iter();
@@ -243,10 +248,12 @@ impl History {
     /// Returns, in no order, the last generations before edits that may have moved the sender of these keys. Empty for
     /// nearly all senders, at the cost of one hash lookup for each key.
     pub fn generations<'a>(&'a self, keys: &'a LookupKeys) -> impl Iterator<Item = u64> + 'a {
-        let of_keys = keys
-            .in_order()
-            .filter(|_| !self.relay_map.keys.is_empty())
-            .filter_map(|key| self.relay_map.keys.get(key.bytes()))
+        let has_keys = !self.relay_map.keys.is_empty();
+        let single = has_keys.then(|| keys.of_postfix().chain(keys.any_sender()));
+        let parents = (!self.relay_map.subdomains.is_empty()).then(|| keys.parents());
+        let of_keys = (single.into_iter().flatten())
+            .chain(parents.into_iter().flatten())
+            .filter_map(|key| self.relay_map.of_key(key))
             .flat_map(|entries| entries.iter().map(|(last, _)| *last));
         let of_tables = self.relay_map.tables.iter().map(|(last, _)| *last);
         of_keys
@@ -256,12 +263,33 @@ impl History {
 }
 
 impl Changes {
+    /// Returns the number of keys that have earlier entries.
+    fn len(&self) -> usize {
+        self.keys.len() + self.subdomains.len()
+    }
+
+    /// Returns the earlier entries of a key, if there are any.
+    fn of_key(&self, key: Key<'_>) -> Option<&EarlierEntries> {
+        let of_kind = if key.is_of_subdomains() {
+            &self.subdomains
+        } else {
+            &self.keys
+        };
+        of_kind.get(key.bytes())
+    }
+
     /// Adds what an edit changed. `false` if that is too much.
     fn add(&mut self, last_generation: u64, difference: Difference) -> bool {
         match difference {
             Difference::Keys(keys) => {
-                for (key, before) in keys {
-                    self.keys.entry(key).or_default().push((last_generation, before));
+                for (folded, before) in keys {
+                    let key = Key::from(&*folded);
+                    let entries = if key.is_of_subdomains() {
+                        self.subdomains.entry(key.bytes().into())
+                    } else {
+                        self.keys.entry(Arc::clone(&folded))
+                    };
+                    entries.or_default().push((last_generation, before));
                 }
             }
             Difference::Table(table) => self.tables.push((last_generation, table)),
@@ -271,10 +299,12 @@ impl Changes {
     }
 
     fn drop_before(&mut self, oldest: u64) {
-        self.keys.retain(|_, entries| {
-            entries.retain(|(last, _)| *last >= oldest);
-            !entries.is_empty()
-        });
+        for of_kind in [&mut self.keys, &mut self.subdomains] {
+            of_kind.retain(|_, entries| {
+                entries.retain(|(last, _)| *last >= oldest);
+                !entries.is_empty()
+            });
+        }
         self.tables.retain(|(last, _)| *last >= oldest);
     }
 
@@ -292,7 +322,7 @@ impl Changes {
         let last_of_table = whole_table.map_or(u64::MAX, |(last, _)| *last);
         let table = whole_table.map_or(current, |(_, table)| table);
         for key in keys {
-            let entries = self.keys.get(key.bytes());
+            let entries = self.of_key(key);
             let earlier = entries.and_then(|entries| {
                 let is_of_generation =
                     |(last, _): &&(u64, EarlierEntry)| *last >= generation && *last < last_of_table;

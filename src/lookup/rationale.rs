@@ -1,6 +1,6 @@
 //! Why an answer is given: the entry or the variable that decided, and a sentence.
 
-use crate::lookup::address::Key;
+use crate::lookup::address::{Key, Scope};
 use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
@@ -17,7 +17,7 @@ pub enum Source {
 /// The entry that was found.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
-    key: &'a [u8],
+    key: Key<'a>,
     source: Source,
     pub(super) has_value: bool,
 }
@@ -31,14 +31,26 @@ impl<'a> Entry<'a> {
 
     fn new(table: &Table, key: Key<'a>, line: usize) -> Self {
         Self {
-            key: key.bytes(),
+            key,
             source: Source::Line(table.spec(), line),
             has_value: matches!(table.find([key]), Hit::Value(_)),
         }
     }
 
     pub(super) fn name(&self) -> String {
-        printable(self.key)
+        printable(&self.key.to_vec())
+    }
+
+    /// Returns the key, and which senders it stands for if it does not say so itself.
+    pub(super) fn describe(&self) -> String {
+        let name = self.name();
+        if self.key.scope() == Scope::AnySender {
+            format!("{name} (all senders without another entry)")
+        } else if self.key.is_of_subdomains() {
+            format!("{name} (all subdomains)")
+        } else {
+            name
+        }
     }
 }
 

@@ -74,8 +74,8 @@ impl Snapshot {
             return Answer::CannotTell(reason::FILE_PENDING);
         }
         let hit = match version {
-            Version::Current => self.credentials.find(keys.in_order()),
-            Version::Past(last) => self.history.login(&self.credentials, keys.in_order(), last),
+            Version::Current => self.credentials.find_all(keys),
+            Version::Past(last) => self.history.login(&self.credentials, keys.of_credentials(), last),
         };
         let credentials = match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
@@ -100,15 +100,15 @@ impl Snapshot {
     #[cold]
     fn is_consistent_with(&self, tables: &ConsistentTables, keys: &LookupKeys) -> bool {
         let next_hop = self.next_hop_in(keys, Version::Current);
-        let before = match tables.relay_map.find(keys.in_order()) {
+        let before = match tables.relay_map.find_all(keys) {
             Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
             Hit::NoValue => Answer::NotFound,
             Hit::CannotTell(reason) => Answer::CannotTell(reason),
             Hit::Absent => tables.default.next_hop(keys.has_domain()),
         };
-        let login = self.credentials.find(keys.in_order());
+        let login = self.credentials.find_all(keys);
         let has_moved = matches!(next_hop, Answer::Found(_)) && next_hop != before;
-        let is_new = matches!(login, Hit::Value(_)) && login != tables.credentials.find(keys.in_order());
+        let is_new = matches!(login, Hit::Value(_)) && login != tables.credentials.find_all(keys);
         !has_moved && !is_new
     }
 
@@ -142,7 +142,7 @@ impl Snapshot {
 
     fn relay_map_hit(&self, keys: &LookupKeys, version: Version) -> Hit<'_> {
         match version {
-            Version::Current => self.relay_map.find(keys.in_order()),
+            Version::Current => self.relay_map.find_all(keys),
             Version::Past(last) => self.history.next_hop(&self.relay_map, keys.in_order(), last),
         }
     }

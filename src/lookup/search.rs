@@ -3,7 +3,7 @@
 //! A [`Search`] is the code of a map. It chooses which keys are looked up where; the [`Snapshot`], which has the tables
 //! and the rules between them, decides the answer.
 
-use super::address::{Key, LookupKeys};
+use super::address::{ANY_SENDER, Key, LookupKeys};
 use super::rationale::{Entry, Rationale};
 use super::reason;
 use super::snapshot::Snapshot;
@@ -80,7 +80,7 @@ impl Search for LoginSearch {
 
     fn keys<'k>(&self, _: &Snapshot, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         if keys.is_sender() {
-            keys.in_order().collect()
+            keys.of_credentials().collect()
         } else {
             vec![keys.whole_key()]
         }
@@ -111,7 +111,8 @@ pub(super) fn explain_next_hop(
     match (answer, &entry) {
         (Answer::CannotTell(reason), _) => Rationale::from_entry(entry, reason.text()),
         (Answer::Found(_), Some(found)) => {
-            Rationale::from_entry(entry, format!("the relay map has an entry for {}", found.name()))
+            let what = found.describe();
+            Rationale::from_entry(entry, format!("the relay map has an entry for {what}"))
         }
         (Answer::Found(_), None) => {
             let variable = snapshot.default.variable(keys.has_domain());
@@ -121,12 +122,14 @@ pub(super) fn explain_next_hop(
             entry,
             format!(
                 "the entry for {} has no destination: mail is delivered directly, regardless of the default relay",
-                found.name()
+                found.describe()
             ),
         ),
         (Answer::NotFound, None) => {
             let reason = if snapshot.default.is_set() {
                 "no entry, and RELAY_HOST applies only to senders with a domain"
+            } else if snapshot.relay_map.entry_hit(ANY_SENDER.into()).is_some() {
+                "no entry, and @* applies only to senders with a domain"
             } else {
                 "no entry, and there is no default relay"
             };
@@ -185,7 +188,7 @@ fn explain_sender_login(
         ),
         (Answer::Found(_), Some(found)) => Rationale::from_entry(
             entry,
-            format!("the credentials file has an entry for {}", found.name()),
+            format!("the credentials file has an entry for {}", found.describe()),
         ),
         (_, None) => Rationale::from_entry(None, "no entry"),
     }

@@ -11,6 +11,7 @@
 //! - a key without a value: an exclusion here, ignored by Postfix;
 //! - quotes that a key does not need, or two forms of one address: one key here, two for Postfix;
 //! - the null sender's credentials: Postfix never requests them;
+//! - `@.domain` and `@*`: wildcards here, of which Postfix finds nothing (`import_command` tests that);
 //! - a key without a domain: Postfix requests it only where the domain is its own;
 //! - control bytes and what is not UTF-8: an error here.
 //!

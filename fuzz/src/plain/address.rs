@@ -69,10 +69,35 @@ pub fn keys(written: &[u8], delimiters: &str) -> (Vec<Vec<u8>>, bool) {
     }
     let of_domain = joined(b"", Some(&domain));
     if of_domain != whole {
-        keys.push(of_domain);
+        keys.push(of_domain.clone());
     }
+    keys.extend(wildcards(&of_domain));
     (keys, true)
 }
+
+/// The keys of the domain's parents, then that of all senders.
+fn wildcards(of_domain: &[u8]) -> Vec<Vec<u8>> {
+    let domain = &of_domain[1..];
+    let mut wildcards = Vec::new();
+    if domain[0] != b'[' {
+        for at in 1..domain.len() {
+            if domain[at] == b'.' {
+                wildcards.push([b"@", &domain[at..]].concat());
+            }
+        }
+    }
+    // An entry has at most 255 characters after its dot, and as many labels as fit there.
+    wildcards.retain(|key| key.len() <= 2 + 4 * 255);
+    let too_many = wildcards.len().saturating_sub(128);
+    wildcards.drain(..too_many);
+    if of_domain != ANY_SENDER {
+        wildcards.push(ANY_SENDER.to_vec());
+    }
+    wildcards
+}
+
+/// The key of all senders that have a domain.
+pub const ANY_SENDER: &[u8] = b"@*";
 
 fn without_extension<'l>(local: &'l [u8], delimiters: &str) -> Option<&'l [u8]> {
     let lower = local.to_ascii_lowercase();

@@ -30,7 +30,7 @@ pub fn evaluate(format: Format, key: &[u8], is_alone: bool) -> Evaluated {
         return Evaluated::Key;
     }
     if let Some(at) = key.iter().rposition(|c| *c == b'@') {
-        return sender(&key[..at], &key[at + 1..]);
+        return sender(format, &key[..at], &key[at + 1..]);
     }
     without_at(format, key, is_alone)
 }
@@ -85,7 +85,25 @@ fn is_quoted(local: &[u8]) -> bool {
     at == local.len() - 1
 }
 
-fn sender(local: &[u8], domain: &[u8]) -> Evaluated {
+/// A key for all subdomains of a domain or, in the relay map, for all senders.
+fn wildcard(format: Format, wildcard: &[u8]) -> Evaluated {
+    if wildcard == b"*" {
+        return if format == RELAY_MAP.format {
+            Evaluated::Key
+        } else {
+            Evaluated::None(0)
+        };
+    }
+    match &wildcard[1..] {
+        [] | [b'[', ..] => Evaluated::None(1),
+        domain => domain_fault(domain).map_or(Evaluated::Key, |at| Evaluated::None(2 + at)),
+    }
+}
+
+fn sender(format: Format, local: &[u8], domain: &[u8]) -> Evaluated {
+    if local.is_empty() && (domain == b"*" || domain.first() == Some(&b'.')) {
+        return wildcard(format, domain);
+    }
     if !is_quoted(local) {
         let mut at = 0;
         for chunk in local.utf8_chunks() {
@@ -101,7 +119,7 @@ fn sender(local: &[u8], domain: &[u8]) -> Evaluated {
         return Evaluated::None(local.len());
     }
     let in_domain = domain_fault(domain);
-    if local == b"@" && in_domain.is_none() {
+    if local == b"@" && sender(format, b"", domain) == Evaluated::Key {
         return Evaluated::TwoAts;
     }
     if let Some(at) = in_domain {

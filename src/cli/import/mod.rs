@@ -20,9 +20,10 @@ use crate::diagnostics::{Findings, Severity};
 use crate::lookup::address::{Delimiters, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::table::Table;
-use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use crate::os::printable::printable_path;
 use crate::os::replace_file;
+use crate::os::secret::Secret;
 use crate::os::whole_file;
 use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::config::PostfixConfig;
@@ -44,10 +45,10 @@ prints them; the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash
 postmap -s lists them; the entries of inline: tables; and static:user:password as the first table of \
 smtp_sasl_password_maps, whose credentials become an entry for each next hop.
 
-import writes postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml if it is not +, \
-postfix-relay-tls.cf if there are policies of next hops, or transports (service:[host]:port), and \
-DEFAULT_RELAY_HOST in postmapd.env if main.cf has a relayhost: start the server with that variable. It keeps the \
-comments of the first two files, and all other content of the last two.
+import writes postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml if it is not +, and \
+postfix-relay-tls.cf if there are policies of next hops, or transports (service:[host]:port). relayhost becomes the \
+entries for @* and <> in postfix-relaymap.cf. import keeps the comments of the tables, and all other content of \
+postmapd.toml.
 
 If main.cf has neither sender_dependent_relayhost_maps nor a relayhost, its other parameters choose the next hops. Then \
 import writes next_hops = \"main.cf\" to postmapd.toml, and postmapd returns the credentials of senders as before.
@@ -95,7 +96,13 @@ impl Import {
             messages.remark(remark, &tables);
         }
         let next_hops = next_hops(&existing, &tables, &converted).unwrap_or(settings.next_hops);
-        let mut files = self.files(&sources, &existing, &tables, converted, &mut messages);
+        let mut files = table_files(&sources, &tables, converted);
+        if !existing.relayhost.is_empty() {
+            messages.note(
+                "main.cf: relayhost becomes the entries for @* (all senders without another entry) and <> (bounces); empty \
+                 relayhost in main.cf (postmapd postconf)",
+            );
+        }
         let lines = tls.lines();
         if !lines.is_empty() {
             let path = sources.file(&RELAY_TLS);
@@ -237,55 +244,31 @@ impl Import {
         let mut current_findings = Findings::default();
         let has_entries = !Table::build(table, &file.path, current, &mut current_findings).is_empty()
             || current_findings.errors() > 0;
-        if has_entries && !self.may_replace() {
+        if has_entries && !self.force && !self.dry_run {
             messages.reject(format!(
                 "{}: the file already has entries; --dry-run shows what would change, --force replaces them",
                 printable_path(&file.path)
             ));
         }
     }
+}
 
-    fn may_replace(&self) -> bool {
-        self.force || self.dry_run
-    }
-
-    /// Returns all files to write, except the settings file.
-    fn files(
-        &self,
-        sources: &Sources,
-        existing: &ExistingPostfix,
-        tables: &TableNames,
-        converted: Converted,
-        messages: &mut Messages,
-    ) -> Vec<File> {
-        let files = [
-            (&RELAY_MAP, converted.relay_map),
-            (&CREDENTIALS, converted.credentials),
-        ]
-        .map(|(table, entries)| {
-            let path = sources.file(table);
-            let mut text = output::with_comments(&path, &entries);
-            // Without a relay map, the credentials of senders would be *cannot tell*.
-            if !table.is_secret() && text.is_empty() && !tables.relays.is_empty() {
-                text.append(NO_RELAYS);
-            }
-            File::new(path, text, FileKind::Table(table))
-        });
-        let mut files = Vec::from(files);
-        if !existing.relayhost.is_empty() {
-            let path = sources.dir().join("postmapd.env");
-            messages.note(format!(
-                "main.cf: relayhost becomes DEFAULT_RELAY_HOST: start the server with the variable from {}, and empty \
-                 relayhost in main.cf (postmapd postconf)",
-                printable_path(&path)
-            ));
-            match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
-                Ok(text) => files.push(File::new(path, text, FileKind::Environment)),
-                Err(text) => messages.reject(text),
-            }
+/// Returns the relay map and the credentials.
+fn table_files(sources: &Sources, tables: &TableNames, converted: Converted) -> Vec<File> {
+    let files = [
+        (&RELAY_MAP, converted.relay_map),
+        (&CREDENTIALS, converted.credentials),
+    ];
+    let file = |(table, entries): (&'static TableSpec, Secret)| {
+        let path = sources.file(table);
+        let mut text = output::with_comments(&path, &entries);
+        // Without a relay map, the credentials of senders would be *cannot tell*.
+        if !table.is_secret() && text.is_empty() && !tables.relays.is_empty() {
+            text.append(NO_RELAYS);
         }
-        files
-    }
+        File::new(path, text, FileKind::Table(table))
+    };
+    files.map(file).into()
 }
 
 const NO_RELAYS: &[u8] =

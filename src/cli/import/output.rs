@@ -1,6 +1,6 @@
 //! The files of an import: creates them, shows what changes, writes them.
 //!
-//! Other content of the settings file and of the file of variables stays. A password is never shown.
+//! Other content of the settings file stays. A password is never shown.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::{Error, count_of, print};
 use crate::check::excerpt;
 use crate::lookup::table::spec::TableSpec;
-use crate::os::printable::{printable, printable_path};
+use crate::os::printable::printable_path;
 use crate::os::replace_file;
 use crate::os::secret::Secret;
 use crate::os::whole_file;
@@ -39,8 +39,6 @@ impl File {
 pub(super) enum FileKind {
     Table(&'static TableSpec),
     Settings,
-    /// Variables, which may include a password.
-    Environment,
 }
 
 /// Returns the text of a file; empty if the file does not exist.
@@ -75,35 +73,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 fn is_comment(line: &[u8]) -> bool {
     line.trim_ascii_start().first().is_none_or(|c| *c == b'#')
 }
-
-/// Returns the file of variables with this default relay. Its other content stays.
-pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: bool) -> Result<Secret, String> {
-    let current = read_or_empty(path)?;
-    let assignment = [DEFAULT_RELAY, relayhost].concat();
-    let mut text = Secret::with_capacity(current.len() + assignment.len() + 2);
-    let mut is_present = false;
-    let lines = current.expose().strip_suffix(b"\n").unwrap_or(current.expose());
-    for line in lines.split(|c| *c == b'\n').filter(|_| !lines.is_empty()) {
-        let is_assignment = line.starts_with(DEFAULT_RELAY);
-        if is_assignment && line != assignment && !may_replace {
-            return Err(format!(
-                "{}: the file already sets another DEFAULT_RELAY_HOST; --dry-run shows what would change, --force \
-                 replaces it",
-                printable_path(path)
-            ));
-        }
-        is_present |= is_assignment;
-        text.append(if is_assignment { &assignment } else { line });
-        text.append(b"\n");
-    }
-    if !is_present {
-        text.append(&assignment);
-        text.append(b"\n");
-    }
-    Ok(text)
-}
-
-const DEFAULT_RELAY: &[u8] = b"DEFAULT_RELAY_HOST=";
 
 /// Returns the settings file with these settings (name, value), none of which has this value yet.
 pub(super) fn with_settings(path: &Path, settings: &[(&str, String)]) -> Result<Secret, String> {
@@ -167,9 +136,6 @@ fn masked(kind: FileKind, line: &[u8]) -> String {
     match kind {
         FileKind::Table(table) => excerpt::table_line(table.format, line, 1).text,
         FileKind::Settings => excerpt::settings_line(line, 1).text,
-        // No other line of it changes.
-        FileKind::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),
-        FileKind::Environment => String::new(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::tls::{self, HopTls};
 use crate::check::logins;
-use crate::lookup::address::{self, Delimiters, LookupKeys, NULL_SENDER};
+use crate::lookup::address::{self, ANY_SENDER, Delimiters, LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
@@ -86,13 +86,13 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Resolved {
 /// Whether the default relay decides about a sender: the relay map has no entry for it.
 pub(super) fn depends_on_default(key: &[u8], snapshot: &Snapshot) -> bool {
     let keys = LookupKeys::of(key, &snapshot.delimiters);
-    keys.is_sender() && matches!(snapshot.relay_map.find(keys.in_order()), Hit::Absent)
+    keys.is_sender() && matches!(snapshot.relay_map.find_all(&keys), Hit::Absent)
 }
 
 /// Returns the user in the credentials file that a sender would have, used or not.
 pub(super) fn stored_user(sender: &[u8], snapshot: &Snapshot) -> Option<Vec<u8>> {
     let keys = LookupKeys::of(sender, &snapshot.delimiters);
-    match snapshot.credentials.find(keys.in_order()) {
+    match snapshot.credentials.find_all(&keys) {
         Hit::Value(login) => {
             let end = memchr::memchr(b':', login)?;
             login.get(..end).map(<[u8]>::to_vec)
@@ -157,9 +157,9 @@ fn sender_summary(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSum
     };
     match (&effective.next_hop, &effective.user, stored) {
         (Resolved::Value(list), Resolved::None, StoredCredentials::None) => {
-            // The null sender has the credentials of its next hop.
+            // The credentials of these two are those of the next hop.
             let account = match nexthop::elements(list).next() {
-                Some(first) if key == NULL_SENDER => format!("--next-hop {}", shell_quoted(first)),
+                Some(first) if key == NULL_SENDER || key == ANY_SENDER => format!("--next-hop {}", shell_quoted(first)),
                 _ => shell_quoted(key),
             };
             warnings.push(format!(
@@ -214,7 +214,7 @@ enum StoredCredentials {
 fn stored_credentials(key: &[u8], snapshot: &Snapshot) -> StoredCredentials {
     let keys = LookupKeys::of(key, &snapshot.delimiters);
     let table = &snapshot.credentials;
-    match (table.locate(keys.in_order()), table.find(keys.in_order())) {
+    match (table.locate(keys.of_credentials()), table.find_all(&keys)) {
         (None, _) | (_, Hit::Absent) => StoredCredentials::None,
         (Some((0, _)), Hit::Value(_) | Hit::CannotTell(_)) => StoredCredentials::Own,
         _ => StoredCredentials::Other,

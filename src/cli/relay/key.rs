@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `example.com` | `@example.com` |
 //! | `@example.com`, `someone@example.com`, `"john doe"@example.com` | the same |
+//! | `.example.com`, `@.example.com` | `@.example.com`, all subdomains |
+//! | `@*` | the same, all senders without another entry; in the relay map only |
 //! | `<>` | the null sender; in the relay map only, because Postfix queries no credentials for it |
 //! | `[relay.example.com]:587`, `relay.example.com:587` | a next hop; for credentials only |
 //! | anything, with `--next-hop` | a host or a next hop; for credentials only |
@@ -13,7 +15,7 @@
 
 use thiserror::Error;
 
-use crate::lookup::address::NULL_SENDER;
+use crate::lookup::address::{ANY_SENDER, NULL_SENDER};
 use crate::lookup::nexthop::{self, NextHopErrorKind};
 use crate::lookup::table::key::{self, KeyErrorKind};
 use crate::lookup::table::line::MAX_LINE;
@@ -36,6 +38,12 @@ pub enum ArgumentError {
     /// A key that Postfix never queries.
     #[error("{0}; write, for example, example.com, @example.com or someone@example.com")]
     Key(KeyErrorKind),
+    /// For example `*.example.com`.
+    #[error("{kind}; {help}", kind = KeyErrorKind::Wildcard, help = KeyErrorKind::Wildcard.help(RELAY_MAP.format))]
+    Wildcard,
+    /// `@*` for credentials.
+    #[error("{kind}; {help}", kind = KeyErrorKind::AnySender, help = ANY_SENDER_HELP)]
+    AnySender,
     /// A second line, perhaps.
     #[error("the domain contains a line end or another control character")]
     ControlInDomain,
@@ -110,6 +118,8 @@ pub enum ArgumentError {
     TooLong,
 }
 
+const ANY_SENDER_HELP: &str = "store the login of its next hop: postmapd relay add-auth '[HOST]:PORT' USER";
+
 /// Returns the key of a sender.
 pub(super) fn sender_key(argument: &[u8]) -> Result<Vec<u8>, ArgumentError> {
     if argument == NULL_SENDER || argument == b"\"<>\"" {
@@ -130,6 +140,7 @@ pub(super) fn sender_key(argument: &[u8]) -> Result<Vec<u8>, ArgumentError> {
         KeyErrorKind::NoDomain => ArgumentError::EmptyDomain,
         KeyErrorKind::Domain => ArgumentError::Domain,
         KeyErrorKind::LocalPart => ArgumentError::LocalPart,
+        KeyErrorKind::Wildcard => ArgumentError::Wildcard,
         kind => ArgumentError::Key(kind),
     })?;
     Ok(key)
@@ -150,6 +161,7 @@ pub(super) fn credentials_key(argument: &[u8], is_next_hop: bool) -> Result<Vec<
     }
     match sender_key(argument)? {
         null_sender if null_sender == NULL_SENDER => Err(ArgumentError::NullSenderCredentials),
+        any if any == ANY_SENDER => Err(ArgumentError::AnySender),
         key => Ok(key),
     }
 }

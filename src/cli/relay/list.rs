@@ -96,7 +96,7 @@ pub(in crate::cli) fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
 /// Whether the entry that decides about a sender has no next hop.
 fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
     let keys = LookupKeys::of(sender, &snapshot.delimiters);
-    matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue)
+    matches!(snapshot.relay_map.find_all(&keys), Hit::NoValue)
 }
 
 impl Row {

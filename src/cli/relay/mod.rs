@@ -44,7 +44,8 @@ use wait::WaitOptions;
 #[command(
     arg_required_else_help = true,
     after_help = "\
-DOMAIN is a domain (example.com, or @example.com), one sender (someone@example.com) or the null sender ('<>'). \
+DOMAIN is a domain (example.com, or @example.com), all its subdomains (.example.com, or @.example.com), one sender \
+(someone@example.com), the null sender ('<>'), or all other senders ('@*'). \
 Running a command twice has the same effect as running it once. On a running server, the change takes effect within \
 milliseconds.
 
@@ -80,9 +81,10 @@ Writes `@DOMAIN [HOST]:PORT` to postfix-relaymap.cf, or changes the existing ent
 
 Examples:
   postmapd relay add-domain example.com relay.example.net 587
-  postmapd relay add-domain boss@example.com 192.0.2.1")]
+  postmapd relay add-domain boss@example.com 192.0.2.1
+  postmapd relay add-domain '@*' relay.example.net 587")]
     AddDomain {
-        /// The domain, the sender, or <> for the null sender
+        /// The domain, .domain for its subdomains, the sender, <> for the null sender, or @* for all others
         domain: OsString,
         /// The host name or address of the relay; its MX records are not looked up
         host: OsString,
@@ -108,7 +110,7 @@ Examples:
   postmapd relay add-auth example.com relay_user --password-stdin < password
   postmapd relay add-auth '[relay.example.net]:587' relay_user")]
     AddAuth {
-        /// The domain, the sender or the next hop
+        /// The domain, .domain for its subdomains, the sender or the next hop
         domain: OsString,
         /// The user name at the relay
         user: OsString,
@@ -132,7 +134,7 @@ Examples:
   postmapd relay exclude-domain example.com
   postmapd relay exclude-domain boss@example.com")]
     ExcludeDomain {
-        /// The domain, the sender, or <> for the null sender
+        /// The domain, .domain for its subdomains, the sender, <> for the null sender, or @* for all others
         domain: OsString,
         #[command(flatten)]
         wait: WaitOptions,
@@ -145,7 +147,7 @@ Examples:
   postmapd relay remove-domain example.com
   postmapd relay remove-domain '<>'")]
     RemoveDomain {
-        /// The domain, the sender, or <> for the null sender
+        /// The domain, .domain for its subdomains, the sender, <> for the null sender, or @* for all others
         domain: OsString,
         #[command(flatten)]
         wait: WaitOptions,
@@ -158,7 +160,7 @@ Examples:
   postmapd relay remove-auth example.com
   postmapd relay remove-auth '[relay.example.net]:587'")]
     RemoveAuth {
-        /// The domain, the sender or the next hop
+        /// The domain, .domain for its subdomains, the sender or the next hop
         domain: OsString,
         /// DOMAIN is a host or a next hop, and is used unchanged
         #[arg(long)]

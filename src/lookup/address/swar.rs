@@ -5,7 +5,7 @@
 //! no lane borrows from the next, and then holds the result of the comparison.
 
 /// The number of bytes in a word.
-pub(super) const LANES: usize = size_of::<u64>();
+pub(in crate::lookup) const LANES: usize = size_of::<u64>();
 
 /// The highest bit of each byte.
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; LANES]);
@@ -39,11 +39,37 @@ pub(super) fn fold(bytes: &mut [u8; LANES]) -> Result<Option<usize>, NotPlain> {
     Ok((is_at != 0).then(|| LANES - 1 - is_at.leading_zeros() as usize / 8))
 }
 
+/// The lanes of a word that have some byte, from the first to the last.
+pub(in crate::lookup) struct Lanes(u64);
+
+impl Lanes {
+    /// Finds `byte` in these bytes.
+    #[inline]
+    pub(in crate::lookup) fn of(bytes: [u8; LANES], byte: u8) -> Self {
+        let differs = u64::from_le_bytes(bytes) ^ splat(byte);
+        // Sets the highest bit of each lane that is not zero; no lane carries into the next.
+        let is_not = (differs & !HIGH_BITS) + !HIGH_BITS | differs;
+        Self(!is_not & HIGH_BITS)
+    }
+}
+
+impl Iterator for Lanes {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let found = (self.0 != 0).then(|| self.0.trailing_zeros() as usize / 8);
+        // Clears the lowest bit.
+        self.0 &= self.0.wrapping_sub(1);
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{LANES, NotPlain, fold};
+    use super::{LANES, Lanes, NotPlain, fold};
 
     type Folded = ([u8; LANES], Option<usize>);
 
@@ -74,6 +100,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_lanes_with_a_byte_are_those_where_it_is(bytes in prop::array::uniform8(0x2d_u8..0x30), any in any::<[u8; LANES]>()) {
+            for bytes in [bytes, any, any.map(|c| c | 0x80), bytes.map(|c| c ^ 0x80)] {
+                for byte in [b'.', 0xae, 0, 0x80, 0xff] {
+                    let expected: Vec<usize> = (0..LANES).filter(|lane| bytes[*lane] == byte).collect();
+                    prop_assert_eq!(Lanes::of(bytes, byte).collect::<Vec<_>>(), expected);
+                }
+            }
+        }
+
         #[test]
         fn any_word_is_folded_as_its_single_bytes(bytes in any::<[u8; LANES]>(), plain in "[!-~]{8}") {
             prop_assert_eq!(wordwise(bytes), bytewise(bytes));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Difference, History, MAX_KEYS_OF_EDIT, MAX_TABLES, TrackedTables};
-use crate::lookup::address::{Delimiters, LookupKeys};
+use crate::lookup::address::{Delimiters, Key, LookupKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::lookup::table::text::Text;
@@ -117,6 +117,51 @@ fn each_earlier_generation_answers_as_it_did() {
     }
     assert_eq!(edited.generations("any@a.test"), [1, 2, 3, 4]);
     assert_eq!(edited.generations("any@b.test"), [0; 0]);
+}
+
+#[test]
+fn an_earlier_entry_for_subdomains_or_for_all_senders_answers_as_it_did() {
+    let now = Instant::now();
+    let mut edited = EditedServer::new();
+    let texts = [
+        "@* [any]\n",
+        "@* [any]\n@.test [wide]\n",
+        "@*\n@.test [wide]\n@.b.test [deep]\n",
+        "@.test [wider]\n@.b.test\n",
+        "# nothing\n",
+    ];
+    for text in texts {
+        edited.edit(now, text, "");
+    }
+    for (generation, of_test, of_deep, elsewhere) in [
+        (1, "-", "-", "-"),
+        (2, "[any]", "[any]", "[any]"),
+        (3, "[wide]", "[wide]", "[any]"),
+        (4, "[wide]", "[deep]", "excluded"),
+        (5, "[wider]", "excluded", "-"),
+        (6, "-", "-", "-"),
+    ] {
+        assert_eq!(edited.relay("u@b.test", generation), of_test, "{generation}");
+        assert_eq!(edited.relay("U+x@A.b.test", generation), of_deep, "{generation}");
+        assert_eq!(
+            edited.relay("u@elsewhere.example", generation),
+            elsewhere,
+            "{generation}"
+        );
+        for without_domain in ["<>", "user"] {
+            assert_eq!(edited.relay(without_domain, generation), "-", "{generation}");
+        }
+    }
+    assert_eq!(edited.generations("u@a.b.test"), [1, 2, 3, 3, 4, 4, 4, 5, 5]);
+    assert_eq!(edited.generations("u@test"), [1, 3, 4]);
+    assert_eq!(edited.generations("<>"), [0; 0]);
+    // A host that is requested is never the key of subdomains.
+    let history = &edited.history;
+    for (key, has_entry) in [("@.test", true), (".test", false)] {
+        let hit = history.next_hop(&edited.relay_map, [Key::from(key.as_bytes())], 3);
+        assert_eq!(matches!(hit, Hit::Value(_)), has_entry, "{key}");
+    }
+    assert_eq!(edited.history.moved_entries(), 3);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::entries::Entries;
 use super::grammar::{Content, Record};
 use super::index::Index;
 use super::key;
+use super::kinds::{Kind, Kinds};
 use super::spec::ValueKind;
 use crate::diagnostics::{Code, Finding, Findings, Position};
 use crate::lookup::address::{Delimiters, LookupKeys};
@@ -20,8 +21,7 @@ pub(super) struct Builder<'a> {
     entries: &'a Entries,
     path: &'a Path,
     pub(super) index: Index,
-    /// The number of entries for a domain.
-    pub(super) domains: usize,
+    pub(super) kinds: Kinds,
     pub(super) invalid_entries: HashSet<Location>,
     /// The next hops, if the values are next hops.
     pub(super) next_hops: DistinctValues,
@@ -40,26 +40,26 @@ struct Pending {
     hash: u64,
     location: Location,
     position: Position,
-    is_domain: bool,
+    kind: Kind,
     is_invalid: bool,
 }
 
 impl<'a> Builder<'a> {
     const BATCH: usize = 256;
 
-    /// Starts from nothing, or from the index, the number of domains and the next hops of the table before an edit.
+    /// Starts from nothing, or from the index, the kinds of keys and the next hops of the table before an edit.
     pub(super) fn new(
         entries: &'a Entries,
         path: &'a Path,
         index: Index,
-        domains: usize,
+        kinds: Kinds,
         next_hops: DistinctValues,
     ) -> Self {
         Self {
             entries,
             path,
             index,
-            domains,
+            kinds,
             next_hops,
             invalid_entries: HashSet::new(),
             intended_keys: HashSet::new(),
@@ -71,11 +71,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Returns the hash of a key as written, and whether it is for a domain.
-    fn hash(&mut self, key: &[u8]) -> (u64, bool) {
+    /// Returns the hash of a key as written, and its kind.
+    fn hash(&mut self, key: &[u8]) -> (u64, Kind) {
         self.keys.parse(key, &self.no_extension);
         let key = self.keys.whole_key();
-        (self.index.hash(key.bytes()), key.is_domain())
+        (self.index.hash(key), Kind::of(key))
     }
 
     /// Returns the next hop of an entry, if it has one.
@@ -99,12 +99,12 @@ impl<'a> Builder<'a> {
         if let Some(next_hop) = self.next_hop(record) {
             self.next_hops.add(next_hop);
         }
-        let (hash, is_domain) = self.hash(record.key);
+        let (hash, kind) = self.hash(record.key);
         self.batch.push(Pending {
             hash,
             location,
             position: record.position,
-            is_domain,
+            kind,
             is_invalid: matches!(record.content, Content::Invalid),
         });
         if self.batch.len() == Self::BATCH {
@@ -117,10 +117,12 @@ impl<'a> Builder<'a> {
         if let Some(next_hop) = self.next_hop(record) {
             self.next_hops.remove(next_hop);
         }
-        let (hash, is_domain) = self.hash(record.key);
+        let (hash, kind) = self.hash(record.key);
         let location = Location::new(block, record.offset);
         let was_there = location.is_some_and(|location| self.index.remove(hash, location, before));
-        self.domains -= usize::from(was_there && is_domain);
+        if was_there {
+            self.kinds.remove(kind);
+        }
         was_there
     }
 
@@ -136,7 +138,9 @@ impl<'a> Builder<'a> {
             };
             match inserted {
                 Ok(()) => {
-                    self.domains += usize::from(pending.is_domain);
+                    if let Err(error) = self.kinds.add(pending.kind, self.index.max_entries()) {
+                        self.out_of_memory = Some(error);
+                    }
                     if pending.is_invalid {
                         self.invalid_entries.insert(pending.location);
                     }

@@ -4,7 +4,7 @@ use super::blocks::{Blocks, Location};
 use super::index::KeySource;
 use super::line;
 use super::spec::Format;
-use crate::lookup::address::{self, Delimiters, Key, LookupKeys};
+use crate::lookup::address::{Delimiters, Key, LookupKeys};
 
 /// A text in blocks, and its grammar.
 pub(super) struct Entries {
@@ -31,19 +31,19 @@ impl Entries {
             }
         }
         let (written, value) = self.at(location)?;
-        address::key_matches(written, key.bytes()).then_some(value)
+        key.matches(written).then_some(value)
     }
 }
 
 impl KeySource for Entries {
-    fn has_key(&self, location: Location, key: &[u8]) -> bool {
-        self.value_if_key(location, key.into()).is_some()
+    fn has_key(&self, location: Location, key: Key<'_>) -> bool {
+        self.value_if_key(location, key).is_some()
     }
 
-    fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T {
+    fn with_key<T>(&self, location: Location, use_key: impl FnOnce(Key<'_>) -> T) -> T {
         let mut keys = LookupKeys::default();
         let written = self.at(location).map_or(&[][..], |(written, _)| written);
         keys.parse(written, &Delimiters::default());
-        use_key(keys.whole())
+        use_key(keys.whole_key())
     }
 }

@@ -17,15 +17,16 @@ use std::io;
 use siphasher::sip::SipHasher13;
 
 use super::blocks::Location;
+use crate::lookup::address::Key;
 use crate::os::whole_file::try_with_capacity;
 
 /// Access to the keys of entries in the text.
 pub(super) trait KeySource {
     /// Whether the entry at `location` has this folded key.
-    fn has_key(&self, location: Location, key: &[u8]) -> bool;
+    fn has_key(&self, location: Location, key: Key<'_>) -> bool;
 
     /// Calls `use_key` with the folded key of the entry at `location`.
-    fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T;
+    fn with_key<T>(&self, location: Location, use_key: impl FnOnce(Key<'_>) -> T) -> T;
 }
 
 /// The tag of a free slot.
@@ -95,8 +96,8 @@ impl Index {
 
     /// Returns the hash of a folded key.
     #[inline]
-    pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash(key)
+    pub(super) fn hash(&self, key: Key<'_>) -> u64 {
+        self.hasher.hash(key.bytes())
     }
 
     /// Inserts the entry at `location`, whose folded key has this hash. If the key is there already, its entry stays,
@@ -114,7 +115,7 @@ impl Index {
         if let Some((first, ())) = self.find(hash, is_same) {
             return Ok(Err(first));
         }
-        if self.len >= self.capacity() {
+        if self.len >= self.max_entries() {
             self.resize(self.len.saturating_add(self.len / 4).saturating_add(4), keys)?;
         }
         self.insert_new(hash, location);
@@ -150,7 +151,7 @@ impl Index {
 
     /// Frees capacity that is not needed any more.
     pub(super) fn shrink(&mut self, keys: &impl KeySource) {
-        if self.len < self.capacity() / 2 {
+        if self.len < self.max_entries() / 2 {
             // If memory is short, the index keeps its size.
             let _ = self.resize(self.len, keys);
         }
@@ -180,8 +181,8 @@ impl Index {
         }
     }
 
-    /// Returns the maximum number of entries.
-    fn capacity(&self) -> usize {
+    /// Returns the maximum number of entries before it grows.
+    pub(super) fn max_entries(&self) -> usize {
         self.tags.len() - self.tags.len() / 4 - 1
     }
 
@@ -259,7 +260,7 @@ fn tag(hash: u64) -> u8 {
 }
 
 fn rehash(hasher: &SipHasher13, location: Location, keys: &impl KeySource) -> u64 {
-    keys.with_key(location, |key| hasher.hash(key))
+    keys.with_key(location, |key| hasher.hash(key.bytes()))
 }
 
 #[cfg(test)]
@@ -270,6 +271,7 @@ mod tests {
 
     use super::super::blocks::Location;
     use super::{Index, KeySource};
+    use crate::lookup::address::Key;
 
     /// The key of a location is its number modulo 1000, so that two locations share a key.
     struct Numbers;
@@ -289,12 +291,12 @@ mod tests {
     }
 
     impl KeySource for Numbers {
-        fn has_key(&self, location: Location, folded: &[u8]) -> bool {
-            key(Self::number(location)) == folded
+        fn has_key(&self, location: Location, folded: Key<'_>) -> bool {
+            key(Self::number(location)) == folded.bytes()
         }
 
-        fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T {
-            use_key(&key(Self::number(location)))
+        fn with_key<T>(&self, location: Location, use_key: impl FnOnce(Key<'_>) -> T) -> T {
+            use_key(Key::from(&*key(Self::number(location))))
         }
     }
 
@@ -314,7 +316,7 @@ mod tests {
                 let number = number / 40 * 40 + number % 2 * 1000 % 2000;
                 let number = number % 2000;
                 let (key, at) = (key(number), location(number));
-                let hash = index.hash(&key);
+                let hash = index.hash(Key::from(&*key));
                 if is_insert {
                     let first = model.get(&key).copied();
                     prop_assert_eq!(index.insert(hash, at, &Numbers).unwrap(), first.map_or(Ok(()), Err));
@@ -331,7 +333,8 @@ mod tests {
             }
             for number in 0..2000 {
                 let key = key(number);
-                let found = index.find(index.hash(&key), |location| Numbers.has_key(location, &key).then_some(()));
+                let asked = Key::from(&*key);
+                let found = index.find(index.hash(asked), |location| Numbers.has_key(location, asked).then_some(()));
                 prop_assert_eq!(found.map(|(location, ())| location), model.get(&key).copied());
             }
         }

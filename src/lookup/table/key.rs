@@ -9,6 +9,9 @@
 //!   string with any content: Postfix looks up both forms (`quote_822_local(3)`). The domain is a domain name of
 //!   letters, digits, hyphens and underscores (`valid_hostname(3)`), in ASCII or with Unicode labels, or an address
 //!   literal.
+//! - Two keys are postmapd's own, and Postfix does not look them up: `@.domain` for all subdomains of a domain name, and, in
+//!   the relay map, `@*` for all senders without another entry. In the credentials, the login of `@*` would be offered to
+//!   the relays of other senders.
 //! - A host is a host name or an address without brackets. A next hop is one that [`nexthop`] accepts, not a list.
 //!
 //! An error never contains the key, which may be a password.
@@ -49,9 +52,12 @@ pub enum KeyErrorKind {
     /// `user@`
     #[error("the key has no domain after the `@`")]
     NoDomain,
-    /// `@.example.com`, `*.example.com`, `@*`, `*`
-    #[error("wildcards and parent domains are not supported yet")]
+    /// `*.example.com`, `.example.com`, `*`, `user@.example.com`, `user@*`
+    #[error("this is not one of the two forms of a wildcard")]
     Wildcard,
+    /// `@*` in the credentials.
+    #[error("a login of @* would be offered to the relays of all senders")]
+    AnySender,
     /// `@example.com.`
     #[error("the domain ends in a dot, which Postfix removes from a sender before it looks it up")]
     TrailingDot,
@@ -123,10 +129,15 @@ impl KeyErrorKind {
             }
             (Self::NoDomain, _) => "write user@domain, or @domain",
             (Self::Wildcard, KeyKind::Sender) => {
-                "write @domain for each domain; RELAY_HOST sets the default for all others"
+                "write @.example.com for all subdomains of a domain, or @* for all senders without another entry"
             }
-            (Self::Wildcard, KeyKind::SenderOrHost | KeyKind::NextHop) => {
-                "write @domain for each domain, or use the next hop as the key: [relay.example.com]:587"
+            (Self::Wildcard, KeyKind::SenderOrHost) => {
+                "write @.example.com for all subdomains of a domain; for all senders, use the next hop as the key: \
+                 [relay.example.com]:587"
+            }
+            (Self::Wildcard, KeyKind::NextHop) => "write one next hop or one host, or * for all others",
+            (Self::AnySender, _) => {
+                "use its next hop as the key, as in the relay map: [relay.example.com]:587 user:password"
             }
             (Self::TrailingDot, _) => "remove the dot",
             (Self::Separator(_), _) => "write each key on its own line, then whitespace, then its value",
@@ -198,7 +209,7 @@ pub(crate) fn validate(format: Format, key: &[u8]) -> Result<(), KeyError> {
         return Ok(());
     }
     match memchr::memrchr(b'@', key).and_then(|at| key.split_at_checked(at)) {
-        Some((local, domain)) => validate_sender(local, domain.get(1..).unwrap_or_default()),
+        Some((local, domain)) => validate_sender(format, local, domain.get(1..).unwrap_or_default()),
         None => validate_without_at(format, key),
     }
 }
@@ -215,7 +226,29 @@ pub(crate) fn validate_alone(format: Format, key: &[u8]) -> Result<(), KeyError>
     Ok(())
 }
 
-fn validate_sender(local: &[u8], domain: &[u8]) -> Result<(), KeyError> {
+/// Validates what follows the `@` of a key without a local part, if it is a wildcard. `None` if it is not.
+fn validate_wildcard(format: Format, wildcard: &[u8]) -> Option<Result<(), KeyError>> {
+    if wildcard == b"*" {
+        return Some(match format.keys {
+            KeyKind::Sender => Ok(()),
+            KeyKind::SenderOrHost | KeyKind::NextHop => error(KeyErrorKind::AnySender, 0),
+        });
+    }
+    let domain = wildcard.strip_prefix(b".")?;
+    let at = b"@.".len();
+    Some(match domain {
+        // An address has no subdomains.
+        [] | [b'[', ..] => error(KeyErrorKind::Domain, at - 1),
+        _ => validate_domain(domain).or_else(|bad| error(bad.kind, at + bad.offset)),
+    })
+}
+
+fn validate_sender(format: Format, local: &[u8], domain: &[u8]) -> Result<(), KeyError> {
+    if local.is_empty()
+        && let Some(validity) = validate_wildcard(format, domain)
+    {
+        return validity;
+    }
     let domain_at = local.len() + 1;
     let is_quoted = is_quoted_string(local);
     if !is_quoted && let Some(bad) = non_ascii_invisible(local) {
@@ -224,7 +257,7 @@ fn validate_sender(local: &[u8], domain: &[u8]) -> Result<(), KeyError> {
     if domain.is_empty() {
         return error(KeyErrorKind::NoDomain, local.len());
     }
-    if local == b"@" && validate_domain(domain).is_ok() {
+    if local == b"@" && validate_sender(format, b"", domain).is_ok() {
         return error(KeyErrorKind::TwoAts, 0);
     }
     if let Err(bad) = validate_domain(domain) {

@@ -44,6 +44,11 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[inline]
 #[must_use]
 pub fn after_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
+    let text = if key.is_of_subdomains() {
+        text.strip_prefix(b"@")?
+    } else {
+        text
+    };
     let (written, rest) = text.split_at_checked(key.bytes().len())?;
     // Quotes and backslashes may hide the end of a key, whitespace and line ends show that it ended before, and only
     // ASCII is folded bytewise. A key that is looked up may have any of them unless it is plain.

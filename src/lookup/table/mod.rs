@@ -21,6 +21,7 @@ mod entries;
 pub mod grammar;
 mod index;
 pub(crate) mod key;
+mod kinds;
 pub mod line;
 pub mod spec;
 pub mod text;
@@ -33,7 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::diagnostics::{Code, Finding, Findings};
-use crate::lookup::address::Key;
+use crate::lookup::address::{Key, LookupKeys};
 use crate::os::secret::Secret;
 use crate::protocol::answer::Reason;
 use blocks::{Blocks, Location};
@@ -42,6 +43,7 @@ use distinct_values::DistinctValues;
 use entries::Entries;
 use grammar::{Parser, Record};
 use index::Index;
+use kinds::Kinds;
 use spec::TableSpec;
 use text::{Block, Text};
 
@@ -63,8 +65,8 @@ pub struct Table {
     spec: &'static TableSpec,
     entries: Entries,
     index: Index,
-    /// The number of entries for a domain. A table of domains only, as most are, is not searched for an address.
-    domains: usize,
+    /// The kinds of keys. A table of domains only, as most are, is not searched for an address.
+    kinds: Kinds,
     /// The invalid entries. They are few: a table with errors is served only if there never was a valid one.
     invalid_entries: HashSet<Location>,
     /// The next hops, each once, if the values are next hops.
@@ -88,7 +90,7 @@ impl Table {
                 blocks: Blocks::default(),
             },
             index: Index::default(),
-            domains: 0,
+            kinds: Kinds::default(),
             invalid_entries: HashSet::new(),
             next_hops: DistinctValues::default(),
             intended_keys: HashSet::new(),
@@ -153,7 +155,7 @@ impl Table {
             Err(error) => return Self::without_memory(spec, path, &error),
         };
         let mut parser = Parser::new(entries.format, path);
-        let mut builder = Builder::new(&entries, path, index, 0, DistinctValues::default());
+        let mut builder = Builder::new(&entries, path, index, Kinds::default(), DistinctValues::default());
         for (number, block) in entries.blocks.in_order() {
             parser.parse_block(block, &mut findings, |record, findings| {
                 builder.insert(number, &record, findings);
@@ -175,9 +177,12 @@ impl Table {
                     .help("split it across several servers"),
             );
         }
+        if incomplete.is_some() {
+            builder.kinds.hide_any_sender();
+        }
         let Builder {
             index,
-            domains,
+            kinds,
             invalid_entries,
             next_hops,
             intended_keys,
@@ -187,7 +192,7 @@ impl Table {
             spec,
             entries,
             index,
-            domains,
+            kinds,
             invalid_entries,
             next_hops,
             intended_keys,
@@ -219,7 +224,8 @@ impl Table {
             blocks: diff.blocks,
         };
         let index = self.index.try_clone().ok()?;
-        let mut builder = Builder::new(&entries, path, index, self.domains, self.next_hops.clone());
+        let kinds = self.kinds.try_clone().ok()?;
+        let mut builder = Builder::new(&entries, path, index, kinds, self.next_hops.clone());
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &diff.removed {
@@ -237,12 +243,13 @@ impl Table {
         let first_lines = text.blocks().first().map(|block| block.lines());
         let is_clean = all_removed
             && !builder.is_too_large
+            && !builder.kinds.is_full()
             && builder.out_of_memory.is_none()
             && findings.is_empty()
             && !first_lines.is_some_and(line::has_byte_order_mark);
         let Builder {
             mut index,
-            domains,
+            kinds,
             next_hops,
             ..
         } = builder;
@@ -251,7 +258,7 @@ impl Table {
             spec: self.spec,
             entries,
             index,
-            domains,
+            kinds,
             invalid_entries: HashSet::new(),
             next_hops,
             intended_keys: HashSet::new(),
@@ -355,6 +362,37 @@ impl Table {
         entry.unwrap_or_else(|| self.miss())
     }
 
+    /// Returns the hit for a sender, host or next hop: for the first of all its keys that has an entry.
+    #[inline]
+    pub fn find_all(&self, keys: &LookupKeys) -> Hit<'_> {
+        let entry = keys.of_postfix().find_map(|key| self.entry_hit(key));
+        entry.unwrap_or_else(|| {
+            if self.kinds.has_wildcards() || !self.intended_keys.is_empty() {
+                self.find_wildcard(keys)
+            } else {
+                self.miss()
+            }
+        })
+    }
+
+    /// Returns the hit for a sender that has no entry of its own, and whose domain has none.
+    #[inline(never)]
+    fn find_wildcard(&self, keys: &LookupKeys) -> Hit<'_> {
+        if !self.intended_keys.is_empty() {
+            return self.find(keys.parents().chain(keys.any_sender()));
+        }
+        let parent = self.kinds.find_parent(keys.labels(), |parent| {
+            self.entry_hit(Key::of_subdomains(parent, keys.is_plain()))
+        });
+        parent.unwrap_or_else(|| {
+            if self.kinds.has_any_sender() {
+                self.find(keys.any_sender())
+            } else {
+                self.miss()
+            }
+        })
+    }
+
     /// Returns the hit for this key. `None` if it has no entry, which need not be certain ([`Table::miss`]).
     #[inline]
     #[must_use]
@@ -375,7 +413,7 @@ impl Table {
     /// Returns the hit for a key without an entry that an entry may have intended.
     #[cold]
     fn intended_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
-        let is_intended = self.intended_keys.contains(key.bytes());
+        let is_intended = self.intended_keys.contains(&key.to_vec());
         is_intended.then_some(Hit::CannotTell(self.spec.invalid_entry))
     }
 
@@ -418,15 +456,10 @@ impl Table {
 
     #[inline]
     fn entry(&self, key: Key<'_>) -> Option<(Location, &[u8])> {
-        let of_same_kind = if key.is_domain() {
-            self.domains
-        } else {
-            self.len() - self.domains
-        };
-        if of_same_kind == 0 {
+        if !self.kinds.may_have(key) {
             return None;
         }
-        let hash = self.index.hash(key.bytes());
+        let hash = self.index.hash(key);
         self.index
             .find(hash, |location| self.entries.value_if_key(location, key))
     }

@@ -9,20 +9,21 @@
 //! - A key without a domain is looked up only for senders of local domains; it becomes one entry for each of these. In
 //!   the password tables it may also be a host. A key with a dot, a colon or a bracket, or that a next hop names, is
 //!   only that.
-//! - `DUNNO` means the `relayhost` of main.cf, if there is one. In the files the default relay replaces it, and a key
-//!   without a destination means direct delivery; so such a key gets the `relayhost` as its next hop.
+//! - `relayhost` becomes the entries for `@*` and `<>`. `DUNNO` means the `relayhost`, if there is one. In the files a key
+//!   without a destination means direct delivery, so such a key gets the `relayhost` as its next hop.
 //! - The entry that answers for `empty_address_relayhost_maps_lookup_key` becomes the entry for `<>`.
 //! - `static:`, as the first password table, answers every key, so each next hop of the relay map and `relayhost` gets
 //!   its login. Postfix never queries a table after it.
 //! - `user` without a colon means an empty password in Postfix (`smtp_sasl_passwd_lookup`). postmapd has no empty
 //!   passwords: an error.
 //!
-//! Keys that Postfix never looks up ([`key`]) are left out, with a remark. Entries that the files cannot represent, and
+//! Keys that Postfix never looks up ([`key`]) are left out, with a remark; so are the wildcards that the files have and
+//! Postfix has not. Entries that the files cannot represent, and
 //! values at which smtp(8) would exit, are errors.
 
 use std::collections::HashSet;
 
-use crate::lookup::address::{Delimiters, LookupKeys, NULL_SENDER, fold_into};
+use crate::lookup::address::{ANY_SENDER, Delimiters, Key, LookupKeys, NULL_SENDER, Scope, fold_into};
 use crate::lookup::nexthop;
 use crate::lookup::table::key;
 use crate::lookup::table::line::MAX_LINE;
@@ -147,6 +148,17 @@ fn relay_map_lines(existing: &ExistingPostfix) -> FileLines {
             }
         }
     }
+    // An invalid one is reported as such.
+    if nexthop::validate(&existing.relayhost).is_ok() {
+        let default = Entry {
+            key: Vec::new(),
+            value: existing.relayhost.clone().into(),
+            table: 0,
+        };
+        for key in [ANY_SENDER, NULL_SENDER] {
+            lines.add_line(key, &existing.relayhost, &default);
+        }
+    }
     lines
 }
 
@@ -174,7 +186,7 @@ fn null_sender_entry(existing: &ExistingPostfix) -> Option<&Entry> {
     let mut folded = Vec::new();
     fold_into(configured, &mut folded);
     keys.push(folded);
-    keys.extend(senders.in_order().map(|key| key.bytes().to_vec()));
+    keys.extend(senders.of_postfix().map(Key::to_vec));
     keys.iter().find_map(|key| {
         let is_match = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
         existing.relays.iter().find(is_match)
@@ -237,8 +249,8 @@ fn expand_to_local_domains(
         let key = [&local, &b"@"[..], domain.as_bytes()].concat();
         let keys = LookupKeys::of(&key, &existing.delimiters);
         let is_shadowed = keys
-            .in_order()
-            .filter(|key| !key.is_domain())
+            .of_postfix()
+            .filter(|key| key.scope() == Scope::Single)
             .any(|key| with_domain.contains(key.bytes()));
         (!is_shadowed).then_some(key)
     };
@@ -378,7 +390,17 @@ impl FileLines {
         });
     }
 
+    /// Adds the entry of a table for a key.
     fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry) {
+        if matches!(Key::from(key).scope(), Scope::Subdomains | Scope::AnySender) {
+            self.remark(false, entry, INVALID_KEY);
+        } else {
+            self.add_line(key, value, entry);
+        }
+    }
+
+    /// Adds the line of a key, unless it has one.
+    fn add_line(&mut self, key: &[u8], value: &[u8], entry: &Entry) {
         let keys = LookupKeys::of(key, &Delimiters::new("").unwrap_or_default());
         if !self.keys.insert(keys.whole().to_vec()) {
             return;

@@ -131,7 +131,7 @@ fn alternative(table_type: &str) -> &'static str {
         "socketmap" | "tcp" => "a server answers these lookups: import the tables of that server",
         "static" => {
             "import supports static: only as the first table of smtp_sasl_password_maps; for a default next hop, \
-             remove the table from the list, and set RELAY_HOST"
+             remove the table from the list, and set relayhost"
         }
         "regexp" | "pcre" | "cidr" => {
             "write the matching senders to a file, and name that file as texthash:FILE"

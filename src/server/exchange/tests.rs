@@ -23,12 +23,21 @@ use crate::protocol::answer::{Answer, Reason};
 
 const WINDOW: Duration = Duration::from_secs(900);
 const SENDERS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "c@y.test", "d@z.test"];
-/// Their keys in the tables.
-const KEYS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "@y.test", "d@z.test"];
+/// Their keys in the tables, one each; then the key of all their domains, and that of all senders.
+const KEYS: [&str; 6] = [
+    "a@x.test",
+    "\"b b\"@x.test",
+    "@y.test",
+    "d@z.test",
+    "@.test",
+    "@*",
+];
+/// The number of keys that can have a login.
+const LOGIN_KEYS: usize = KEYS.len() - 1;
 const RELAYS: [&str; 3] = ["[r1.test]:587", "[r2.test]:587", "r3.test"];
 const HOSTS: [&str; 3] = ["r1.test", "r2.test", "mx.r3.test"];
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Relay {
     NoEntry,
     Excluded,
@@ -47,10 +56,10 @@ impl Relay {
 /// The files of one generation.
 #[derive(Clone, Debug)]
 struct Generation {
-    /// What the relay map has for each sender.
-    relays: [Relay; 4],
-    /// Whether each sender, relay and host has a login.
-    logins: [bool; 10],
+    /// What the relay map has for each key.
+    relays: [Relay; 6],
+    /// Whether each key, relay and host has a login.
+    logins: [bool; 11],
 }
 
 impl Generation {
@@ -65,7 +74,8 @@ impl Generation {
 
     /// Every login is another in each generation.
     fn credentials(&self, number: usize) -> HashMap<String, String> {
-        let keys = KEYS.iter().chain(&RELAYS).chain(&HOSTS).zip(self.logins);
+        let keys = KEYS.iter().take(LOGIN_KEYS).chain(&RELAYS).chain(&HOSTS);
+        let keys = keys.zip(self.logins);
         keys.filter(|(_, has)| *has)
             .map(|(key, _)| {
                 (
@@ -76,15 +86,15 @@ impl Generation {
             .collect()
     }
 
-    fn has_same_entry(&self, other: &Self, sender: usize) -> bool {
-        matches!(
-            (self.relays[sender], other.relays[sender]),
-            (Relay::NoEntry, Relay::NoEntry) | (Relay::Excluded, Relay::Excluded)
-        ) || self.relay_of(sender).is_some() && self.relay_of(sender) == other.relay_of(sender)
+    /// What the relay map has for a sender: the entry of its own key, else that of its domain's parent, else `@*`.
+    fn relay_number(&self, sender: usize) -> Option<usize> {
+        let entries = [sender, 4, 5].map(|key| self.relays[key]);
+        let first = entries.into_iter().find(|entry| *entry != Relay::NoEntry);
+        first.and_then(Relay::number)
     }
 
     fn relay_of(&self, sender: usize) -> Option<&'static str> {
-        self.relays[sender].number().map(|relay| RELAYS[relay])
+        self.relay_number(sender).map(|relay| RELAYS[relay])
     }
 }
 
@@ -118,7 +128,7 @@ fn right_without_sender(generations: &[Generation], mail: Mail) -> Login {
     let last = generations.len() - 1;
     let first_move = generations
         .windows(2)
-        .position(|two| (0..SENDERS.len()).any(|sender| !two[0].has_same_entry(&two[1], sender)));
+        .position(|two| two[0].relays != two[1].relays);
     let login = |key: &str, number: usize| generations[number].credentials(number).remove(key);
     for key in [mail.host, mail.next_hop] {
         if let Some(login) = login(key, last) {
@@ -135,9 +145,11 @@ fn right_of_sender(generations: &[Generation], sender: usize, mail: Mail) -> Log
     let plain = |number: usize| {
         let generation = &generations[number];
         let credentials = generation.credentials(number);
-        let own = generation
-            .relay_of(sender)
-            .and_then(|_| credentials.get(KEYS[sender]));
+        let own = generation.relay_of(sender).and_then(|_| {
+            credentials
+                .get(KEYS[sender])
+                .or_else(|| credentials.get("@.test"))
+        });
         let found = own
             .or_else(|| credentials.get(mail.host))
             .or_else(|| credentials.get(mail.next_hop));
@@ -251,12 +263,12 @@ impl Client {
 
 fn generation() -> impl Strategy<Value = Generation> {
     let relay = prop_oneof![
-        1 => Just(Relay::NoEntry),
+        3 => Just(Relay::NoEntry),
         1 => Just(Relay::Excluded),
         6 => (0..RELAYS.len()).prop_map(Relay::Is),
     ];
     let login = prop::bool::weighted(0.6);
-    (prop::array::uniform4(relay), prop::array::uniform10(login))
+    (prop::array::uniform6(relay), prop::array::uniform11(login))
         .prop_map(|(relays, logins)| Generation { relays, logins })
 }
 
@@ -288,7 +300,7 @@ fn run(
             let sender = choice % SENDERS.len();
             // It became active now, or some edits ago.
             let active = &generations[number.saturating_sub(choice / SENDERS.len() % 2 * 2)];
-            let relay = active.relays[sender].number();
+            let relay = active.relay_number(sender);
             Client::new(Mail {
                 sender: (choice < 2 * SENDERS.len()).then_some(sender),
                 host: relay.map_or("mx.recipient.test", |relay| HOSTS[relay]),
@@ -349,10 +361,11 @@ proptest! {
 
 /// A world in which a moved from the first relay to the second with its login, and c stays at the third.
 fn moved() -> Snapshot {
-    let mut logins = [true; 10];
+    let mut logins = [true; 11];
     logins[4..].fill(false);
+    let [none, first, third] = [Relay::NoEntry, Relay::Is(0), Relay::Is(2)];
     let before = Generation {
-        relays: [Relay::Is(0), Relay::NoEntry, Relay::Is(2), Relay::Is(0)],
+        relays: [first, none, third, first, none, none],
         logins,
     };
     let mut after = before.clone();
@@ -455,4 +468,73 @@ fn an_edit_between_the_host_and_the_next_hop_of_mail_without_a_sender_gets_a_tem
     // What has no login before and after has none in between.
     assert_eq!(ask(&mut exchange, &before, "mx.test"), "-");
     assert_eq!(ask(&mut exchange, &after, "recipient.test"), "-");
+}
+
+/// An edit of the entry that senders fall through to moves each of them, and no sender that has an entry of its own.
+#[test]
+fn an_edit_of_subdomains_or_of_all_senders_moves_every_sender_it_applies_to() {
+    let [none, first, second] = [Relay::NoEntry, Relay::Is(0), Relay::Is(1)];
+    for wide in [4, 5] {
+        let mut logins = [false; 11];
+        // b, c, and the first relay.
+        logins[1..=2].fill(true);
+        logins[5] = true;
+        let mut before = Generation {
+            relays: [second, none, none, none, none, none],
+            logins,
+        };
+        before.relays[wide] = first;
+        let mut after = before.clone();
+        after.relays[wide] = second;
+        let before = publish(None, &before, 0);
+        let snapshot = publish(Some(&before), &after, 1);
+        let mut exchange = Exchange::default();
+        // The mail is on its way to the first relay: the sender's own login there, or that of the relay.
+        for (sender, at_first, at_second) in [
+            ("b b@x.test", "0-_b_b_@x.test:p", "1-_b_b_@x.test:p"),
+            ("c@y.test", "0-@y.test:p", "1-@y.test:p"),
+            ("d@z.test", "0-[r1.test]:587:p", "-"),
+        ] {
+            for (number, login) in [(0, at_first), (1, at_second)] {
+                assert_eq!(ask(&mut exchange, &snapshot, sender), "-", "{sender}");
+                assert_eq!(ask(&mut exchange, &snapshot, HOSTS[number]), "-", "{sender}");
+                assert_eq!(ask(&mut exchange, &snapshot, RELAYS[number]), login, "{sender}");
+            }
+        }
+        assert_eq!(snapshot.history.moved_entries(), 1);
+        let has_moved = |sender: &str| {
+            let keys = LookupKeys::of(sender.as_bytes(), &snapshot.delimiters);
+            snapshot.has_moved(&keys)
+        };
+        assert!(!has_moved("a@x.test") && !has_moved("<>"));
+        assert_eq!(has_moved("x@elsewhere.example"), wide == 5);
+    }
+}
+
+/// A more specific entry that an edit adds moves the senders that it applies to, from the entry they had before.
+#[test]
+fn a_more_specific_entry_moves_senders_away_from_a_wider_one_and_back() {
+    let [none, first, second] = [Relay::NoEntry, Relay::Is(0), Relay::Is(1)];
+    let generation = |relays| Generation {
+        relays,
+        logins: [true; 11],
+    };
+    let any = generation([none, none, none, none, none, first]);
+    let of_domains = generation([none, none, none, none, second, first]);
+    let excluded = generation([Relay::Excluded, none, none, none, second, first]);
+    let mut snapshot = publish(None, &any, 0);
+    for (number, next) in [&of_domains, &excluded, &any].into_iter().enumerate() {
+        snapshot = publish(Some(&snapshot), next, number + 1);
+    }
+    let mut exchange = Exchange::default();
+    for (next_hop, host, login) in [
+        (RELAYS[0], HOSTS[0], "3-a@x.test:p"),
+        (RELAYS[1], HOSTS[1], "1-a@x.test:p"),
+        // Delivered directly, when it was excluded.
+        ("recipient.test", "mx.recipient.test", "-"),
+    ] {
+        assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
+        assert_eq!(ask(&mut exchange, &snapshot, host), "-");
+        assert_eq!(ask(&mut exchange, &snapshot, next_hop), login);
+    }
 }

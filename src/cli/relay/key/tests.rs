@@ -16,6 +16,9 @@ fn a_domain_an_address_and_the_null_sender_are_senders() {
         ("localhost", "@localhost"),
         ("münchen.example", "@münchen.example"),
         ("user@[192.0.2.1]", "user@[192.0.2.1]"),
+        ("@.example.com", "@.example.com"),
+        (".example.com", "@.example.com"),
+        ("@*", "@*"),
         ("<>", "<>"),
         ("\"<>\"", "<>"),
     ] {
@@ -26,14 +29,15 @@ fn a_domain_an_address_and_the_null_sender_are_senders() {
         ("@", ArgumentError::EmptyDomain),
         ("user@", ArgumentError::EmptyDomain),
         ("example..com", ArgumentError::Domain),
-        (".example.com", ArgumentError::Key(KeyErrorKind::Wildcard)),
         ("example.com.", ArgumentError::Key(KeyErrorKind::TrailingDot)),
         ("exam ple.com", ArgumentError::Domain),
         ("@exam\nple.com", ArgumentError::ControlInDomain),
         ("a,b", ArgumentError::Key(KeyErrorKind::Separator(','))),
-        ("*", ArgumentError::Key(KeyErrorKind::Wildcard)),
-        ("*.example.com", ArgumentError::Key(KeyErrorKind::Wildcard)),
-        ("@.example.com", ArgumentError::Key(KeyErrorKind::Wildcard)),
+        ("*.example.com", ArgumentError::Wildcard),
+        ("@*.example.com", ArgumentError::Wildcard),
+        ("user@*", ArgumentError::Wildcard),
+        ("user@.example.com", ArgumentError::Wildcard),
+        ("@.", ArgumentError::Domain),
         ("@@example.com", ArgumentError::Key(KeyErrorKind::TwoAts)),
         (
             "example.com\u{a0}",
@@ -72,6 +76,7 @@ fn credentials_belong_to_senders_and_to_next_hops() {
         credentials_key(b"<>", false),
         Err(ArgumentError::NullSenderCredentials)
     );
+    assert_eq!(credentials_key(b"@*", false), Err(ArgumentError::AnySender));
     assert_eq!(
         credentials_key(b"[a]:25,[b]:25", false),
         Err(ArgumentError::SeveralNextHops)

@@ -28,6 +28,10 @@ fn every_kind_of_sender_is_a_key_of_both_files() {
         "@نامه\u{200c}ای.example",
         "@l·l.example",
         "@क्षि.example",
+        "@.example.com",
+        "@.EXAMPLE",
+        "@.a-1.b_2.example",
+        "@.münchen.example",
         "@[192.0.2.1]",
         "user@example.com",
         "user+x@example.com",
@@ -103,8 +107,17 @@ fn a_key_that_postfix_never_looks_up_is_invalid() {
         ("user@", NoDomain, 4),
         ("@", NoDomain, 0),
         ("@example.com.", TrailingDot, 12),
-        ("@.example.com", Wildcard, 1),
-        ("@*", Wildcard, 1),
+        ("@.", Domain, 1),
+        ("@..example.com", Wildcard, 2),
+        ("@.example..com", Domain, 10),
+        ("@.example.com.", TrailingDot, 13),
+        ("@.[192.0.2.1]", Domain, 1),
+        ("@.*", Wildcard, 2),
+        ("@*.example.com", Wildcard, 1),
+        ("user@.example.com", Wildcard, 5),
+        ("user@*", Wildcard, 5),
+        ("\"\"@.example.com", Wildcard, 3),
+        ("@@.example.com", TwoAts, 0),
         ("*", Wildcard, 0),
         ("*.example.com", Wildcard, 0),
         (".example.com", Wildcard, 0),
@@ -142,6 +155,9 @@ fn a_key_that_postfix_never_looks_up_is_invalid() {
         assert_eq!(alone, Err(of_credentials), "{key}");
     }
     assert_eq!(kind(RELAY_MAP.format, "example.com"), Some((BareDomain, 0)));
+    assert_eq!(kind(RELAY_MAP.format, "@*"), None);
+    assert_eq!(kind(CREDENTIALS.format, "@*"), Some((AnySender, 0)));
+    assert_eq!(kind(RELAY_MAP.format, "@@*"), Some((TwoAts, 0)));
     for not_utf8 in [&b"@m\xFCnchen.example"[..], b"m\xFCnchen.example"] {
         let error = validate(CREDENTIALS.format, not_utf8).unwrap_err();
         assert_eq!(error.kind, NotUtf8);
