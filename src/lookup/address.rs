@@ -377,11 +377,10 @@ impl LookupKeys {
     /// Returns the keys of the domain's parents, from the longest to the shortest.
     pub fn parents(&self) -> impl Iterator<Item = Key<'_>> {
         let labels = self.labels();
-        let dots = labels.iter().filter(|c| **c == b'.').count();
-        let dots_at = labels.iter().enumerate().filter(|(_, c)| **c == b'.');
-        dots_at
+        let dots = memchr::memchr_iter(b'.', labels).count();
+        memchr::memchr_iter(b'.', labels)
             .skip(dots.saturating_sub(MAX_PARENTS))
-            .filter_map(|(at, _)| Some(Key::of_subdomains(labels.get(at..)?, self.is_plain)))
+            .filter_map(|at| Some(Key::of_subdomains(labels.get(at..)?, self.is_plain)))
     }
 
     /// Returns the end of the domain in which parents of it start: all but its first character, and not more than a parent
@@ -407,6 +406,7 @@ impl LookupKeys {
 
     /// Returns the key of all senders, if this one has a domain.
     #[inline]
+    #[must_use]
     pub fn any_sender(&self) -> Option<Key<'_>> {
         let domain = self.domain.as_ref().map(|domain| self.part(domain))?;
         // An address with this domain has the key already.

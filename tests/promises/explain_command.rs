@@ -411,7 +411,7 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
         let name = format!("[localhost]:{port}");
         let relaymap = format!(
             "@a.test {hop}\n@b.test {name}\n@mta.test {hop}\n<> {hop}\n@c.test. {hop}\n@c.test {hop}\na.test {hop}\nann {hop}\n\
-         ann@ {hop}\n* {hop}\n*@a.test {hop}\n@.test {hop}\n@.a.test {hop}\n<ann@a.test> {hop}\n{hop} {hop}\n"
+         ann@ {hop}\n* {hop}\n*@a.test {hop}\nann@.test {hop}\nann@* {hop}\n<ann@a.test> {hop}\n{hop} {hop}\n"
         );
         let credentials = format!(
             "<> u:p\n{HOST}:{port} u:p\nlocalhost:{port} u:p\n[localhost]:1 u:p\n[{HOST}] u:p\nann@c.test. u:p\n\

@@ -48,7 +48,7 @@ impl Lanes {
     pub(in crate::lookup) fn of(bytes: [u8; LANES], byte: u8) -> Self {
         let differs = u64::from_le_bytes(bytes) ^ splat(byte);
         // Sets the highest bit of each lane that is not zero; no lane carries into the next.
-        let is_not = (differs & !HIGH_BITS) + !HIGH_BITS | differs;
+        let is_not = ((differs & !HIGH_BITS) + !HIGH_BITS) | differs;
         Self(!is_not & HIGH_BITS)
     }
 }

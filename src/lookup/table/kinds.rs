@@ -221,7 +221,7 @@ impl Kinds {
     fn place(&self, hash: u64) -> (usize, u64) {
         // The position among the bits is that of the hash among all hashes.
         let bits = (self.filter.len() * BITS_PER_WORD) as u128;
-        let position = usize::try_from(u128::from(hash) * bits >> u64::BITS).unwrap_or_default();
+        let position = usize::try_from((u128::from(hash) * bits) >> u64::BITS).unwrap_or_default();
         (position / BITS_PER_WORD, 1 << (position % BITS_PER_WORD))
     }
 }

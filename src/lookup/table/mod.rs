@@ -364,6 +364,7 @@ impl Table {
 
     /// Returns the hit for a sender, host or next hop: for the first of all its keys that has an entry.
     #[inline]
+    #[must_use]
     pub fn find_all(&self, keys: &LookupKeys) -> Hit<'_> {
         let entry = keys.of_postfix().find_map(|key| self.entry_hit(key));
         entry.unwrap_or_else(|| {
