@@ -1,9 +1,9 @@
 //! `postmapd check --against-server`: what the checked files would change in the running server.
 //!
-//! The server sends neither its tables nor anything made of them: over the admin listener, which has no authentication, it
-//! only says which versions of which files it has active ([`super::admin`]). This command reads those files itself, with
-//! the rights of its user, makes sure that they are the active versions, and compares the two snapshots in its own memory
-//! ([`crate::check::changes`]).
+//! The server sends no entry of its tables and nothing from which a login could be guessed: over the admin listener, which
+//! has no authentication, it only says which versions of which files it has active ([`super::admin`]). This command reads
+//! those files itself, with the rights of its user, makes sure that they are the active versions, and compares the two
+//! snapshots in its own memory ([`crate::check::changes`]).
 //!
 //! The alternatives are worse. A path that lists senders would tell every client of the admin listener who the customers
 //! are. A digest of each login, whatever its salt, lets a client that receives it try passwords offline, and an answer
@@ -12,7 +12,8 @@
 //!
 //! Limits: memory for both versions of the tables. What the server has active and is no longer on disk, because a later
 //! version was rejected or waits, cannot be compared: the exit code is 75. The server's own flags and variables other
-//! than those of the default relay are not known.
+//! than those of the default relay are not known. Another program that listens at the address can name any directory:
+//! what is read there is printed to this user alone, and masked where it may be a password.
 
 use std::io::{self, Write};
 use std::path::Path;

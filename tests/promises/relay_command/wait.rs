@@ -156,3 +156,22 @@ fn wait_ends_with_75_if_the_server_never_reads_the_edit() {
         );
     }
 }
+
+#[test]
+fn text_of_a_foreign_server_cannot_control_the_terminal() {
+    let (daemon, admin) = Admin::start(setup());
+    let status = exchange(&admin.address, "GET /status HTTP/1.0\r\n\r\n").body;
+    let directory = daemon.dir().to_str().unwrap();
+    let address = frozen_server(status.replace(directory, "/no\\u001b[2J"));
+    for line in [
+        format!("relay add-domain two.test relay2.test --wait=1 --admin {address}"),
+        format!("check --against-server --admin {address}"),
+    ] {
+        let ran = daemon.setup().run_line(&line).exits(75);
+        let text = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(
+            text.contains("/no\\u{1b}[2J/") && !text.contains('\u{1b}'),
+            "{text:?}"
+        );
+    }
+}
