@@ -160,6 +160,30 @@ fn in_place_exactly_the_announced_senders_get_other_answers_and_then_nothing_cha
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
+fn an_entry_for_many_senders_is_a_change_of_its_own() {
+    let (_daemon, admin, new) = start(&OLD);
+    let relay_map = format!("{}@.kept.test [relay4.test]\n@* [relay9.test]\n", OLD[0].1);
+    let new = new
+        .relaymap(relay_map.replace("@gone.test [relay1.test]:587\n", ""))
+        .credentials(format!("{}@.kept.test user:CANARY7\n", OLD[1].1))
+        .file(RELAY_TLS, OLD[2].1);
+    let changes = check(&new, &admin, "--format json").exits(1).json()["changes"].take();
+    assert_eq!(
+        changes["senders"],
+        json!([
+            {"sender": "@*", "change": "added", "before": null, "after": "[relay9.test]"},
+            {"sender": "@.kept.test", "change": "added", "before": null, "after": "[relay4.test]"},
+            {"sender": "@gone.test", "change": "removed", "before": "[relay1.test]:587", "after": "[relay9.test]"},
+        ])
+    );
+    assert_eq!(
+        changes["logins"],
+        json!([{"key": "@.kept.test", "change": "added"}])
+    );
+}
+
+#[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_key_or_a_next_hop_that_may_be_a_password_is_not_shown() {
     let (_daemon, admin, new) = start(&OLD);
     // A line of the credentials in the relay map, and a password in the column of the key.
