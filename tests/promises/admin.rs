@@ -576,6 +576,29 @@ fn the_process_metrics_are_those_of_the_system() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
+fn the_process_metrics_are_readable_in_the_sandbox_of_another_user() {
+    let (daemon, admin) = Admin::start(setup().arg("--user").arg("nobody"));
+    let metrics = admin.metrics();
+    for name in [
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(metrics.value(name) > 0.0, "{name}");
+    }
+    // The descriptors of a process that is not dumpable belong to root.
+    let listed = fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+        .unwrap()
+        .count();
+    let listed = f64::from(u32::try_from(listed).unwrap());
+    let counted = metrics.value("process_open_fds");
+    // The connection of the request is open, or already closed.
+    assert!((counted - listed).abs() < 2.5, "{counted} {listed}");
+}
+
+#[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn metrics_are_in_the_text_format_whatever_the_accept_header() {
     let setup = setup()
