@@ -29,8 +29,9 @@ use super::tables::Tables;
 use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat, exit_code, print_environment, print_message};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Place, Severity};
-use crate::lookup::address::{Delimiters, LookupKeys};
+use crate::lookup::address::{self, Delimiters, LookupKeys};
 use crate::lookup::nexthop;
+use crate::os::printable::printable;
 use crate::probe::{self, Authorities, ClientSettings, Failure, Outcome, Resolver};
 use job::Job;
 use postfix::LivePostfix;
@@ -169,6 +170,17 @@ impl Probe {
     fn jobs(&self, tables: &Tables) -> Vec<Job> {
         let snapshot = &tables.snapshot;
         if let Some(next_hop) = &self.next_hop {
+            for element in nexthop::elements(next_hop.as_bytes()) {
+                let mut folded = Vec::with_capacity(element.len());
+                address::fold_into(element, &mut folded);
+                if !snapshot.relay_tls.has_next_hop(&folded) {
+                    print_message(format_args!(
+                        "no sender has the next hop {}, so the map tls does not answer for it; the policy that it would have \
+                         is tried",
+                        printable(element)
+                    ));
+                }
+            }
             return vec![Job::of_next_hop(next_hop.as_bytes(), snapshot)];
         }
         if self.all {
