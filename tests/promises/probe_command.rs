@@ -8,7 +8,8 @@ mod faults;
 mod relay;
 mod tls;
 
-use std::fs;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -27,9 +28,24 @@ fn has_password(text: &str) -> bool {
     text.contains(PASSWORD) || text.contains("s3cret") || IN_BASE64.iter().any(|form| text.contains(form))
 }
 
-/// An empty directory, on a machine without Postfix.
+/// An empty directory, on a machine without Postfix, or with one whose settings change nothing. postconf waits a second where
+/// main.cf is missing, and until it has not changed for a second.
 fn setup() -> Setup {
-    Setup::new().env("MAIL_CONFIG", "/nonexistent")
+    let setup = Setup::new();
+    let main_cf = "compatibility_level = 3.6\nsmtp_sasl_auth_enable = yes\nsmtp_sasl_security_options = noanonymous\n\
+                   smtp_tls_policy_maps = static:none\nsmtp_tls_CApath = /\n";
+    let file = setup.root().join("main.cf");
+    fs::write(&file, main_cf).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    fs::write(setup.root().join("master.cf"), "smtp unix - - n - - smtp\n").unwrap();
+    let directory = setup.root().to_path_buf();
+    setup.env("MAIL_CONFIG", directory)
 }
 
 /// A directory in which `@a.test` has this next hop, a login, and a line of the TLS file for the next hop.
