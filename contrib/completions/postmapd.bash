@@ -82,6 +82,12 @@ _postmapd() {
             postmapd__subcmd__help__subcmd__relay,add-domain)
                 cmd="postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__domain"
                 ;;
+            postmapd__subcmd__help__subcmd__relay,disable)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__disable"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,enable)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__enable"
+                ;;
             postmapd__subcmd__help__subcmd__relay,exclude-domain)
                 cmd="postmapd__subcmd__help__subcmd__relay__subcmd__exclude__subcmd__domain"
                 ;;
@@ -105,6 +111,12 @@ _postmapd() {
                 ;;
             postmapd__subcmd__relay,add-domain)
                 cmd="postmapd__subcmd__relay__subcmd__add__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay,disable)
+                cmd="postmapd__subcmd__relay__subcmd__disable"
+                ;;
+            postmapd__subcmd__relay,enable)
+                cmd="postmapd__subcmd__relay__subcmd__enable"
                 ;;
             postmapd__subcmd__relay,exclude-domain)
                 cmd="postmapd__subcmd__relay__subcmd__exclude__subcmd__domain"
@@ -132,6 +144,12 @@ _postmapd() {
                 ;;
             postmapd__subcmd__relay__subcmd__help,add-domain)
                 cmd="postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,disable)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__disable"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,enable)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__enable"
                 ;;
             postmapd__subcmd__relay__subcmd__help,exclude-domain)
                 cmd="postmapd__subcmd__relay__subcmd__help__subcmd__exclude__subcmd__domain"
@@ -431,7 +449,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help__subcmd__relay)
-            opts="add-domain add-auth exclude-domain remove-domain remove-auth set-tls remove-tls list"
+            opts="add-domain add-auth exclude-domain remove-domain remove-auth disable enable set-tls remove-tls list"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -459,6 +477,34 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__disable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__enable)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -789,7 +835,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version add-domain add-auth exclude-domain remove-domain remove-auth set-tls remove-tls list help"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version add-domain add-auth exclude-domain remove-domain remove-auth disable enable set-tls remove-tls list help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -894,6 +940,86 @@ _postmapd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        postmapd__subcmd__relay__subcmd__disable)
+            opts="-h -V --reason --next-hop --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__enable)
+            opts="-h -V --next-hop --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         postmapd__subcmd__relay__subcmd__exclude__subcmd__domain)
             opts="-h -V --wait --admin --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -933,7 +1059,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__help)
-            opts="add-domain add-auth exclude-domain remove-domain remove-auth set-tls remove-tls list help"
+            opts="add-domain add-auth exclude-domain remove-domain remove-auth disable enable set-tls remove-tls list help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -961,6 +1087,34 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__disable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__enable)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

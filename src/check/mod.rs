@@ -11,6 +11,7 @@
 pub(crate) mod changes;
 mod default_relay;
 pub(crate) mod directory;
+mod disabled;
 pub(crate) mod dns;
 pub(crate) mod excerpt;
 pub(crate) mod logins;
@@ -87,6 +88,9 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     });
     unmatched.report(snapshot, at, findings);
     check_permissions(&credentials, findings);
+    for table in snapshot.tables() {
+        disabled::examine(table, &sources.file(table.spec()), findings);
+    }
     directory::examine(sources, snapshot, findings);
 }
 

@@ -99,6 +99,8 @@ codes! {
         Warning DuplicateKey "duplicate-key";
     Some("Postfix sends without authenticating if it finds no credentials") =>
         Warning NoCredentials "no-credentials";
+    Some("`postmapd relay enable` does not find such an entry, and a password in it stays in the file") =>
+        Warning BadDisabledEntry "bad-disabled-entry";
     Some("postmap(1) joins an indented line to the line before it") =>
         Warning IndentedEntry "indented-entry";
     Some("postmap(1) makes it part of the first key, which then never matches") =>

@@ -59,7 +59,7 @@ impl Edit<'_> {
         // The lock keeps other edits out until it is known what takes effect.
         let loaded = evaluate::load(sources);
         drop(lock);
-        self.report(sources, &loaded, warnings).map_err(Error::system(
+        report(table, &self.key, "", sources, &loaded, warnings).map_err(Error::system(
             "the file was changed, but the result cannot be printed",
         ))?;
         let waited = wait.map(|wait| wait.run(table, &path));
@@ -97,36 +97,43 @@ impl Edit<'_> {
             }
         }
     }
+}
 
-    /// Prints the one line on standard output, and the warnings on standard error.
-    fn report(&self, sources: &Sources, loaded: &LoadedConfig, mut warnings: Vec<String>) -> io::Result<()> {
-        let summary = effective::summarize(self.table, &self.key, &loaded.snapshot);
-        let depends_on_default = effective::depends_on_default(&self.key, &loaded.snapshot);
-        warnings.extend(summary.warnings);
-        let errors = loaded.findings.with_severity(Severity::Error);
-        let mut shown = 0;
-        for finding in errors.take(MAX_ERRORS_SHOWN) {
-            warnings.push(finding.to_string());
-            shown += 1;
-        }
-        if shown > 0 {
-            warnings.push("until this is fixed, a running server keeps its active tables".to_owned());
-        }
-        let mut out = io::stdout().lock();
-        writeln!(out, "{}: {}", printable(&self.key), summary.line)?;
-        out.flush()?;
-        for warning in warnings {
-            print_message(warning);
-        }
-        if depends_on_default && !sources.environment.is_own() {
-            print_environment(sources);
-        }
-        Ok(())
+/// Prints the one line on standard output, with `done` before what takes effect, and the warnings on standard error.
+pub(super) fn report(
+    table: &TableSpec,
+    key: &[u8],
+    done: &str,
+    sources: &Sources,
+    loaded: &LoadedConfig,
+    mut warnings: Vec<String>,
+) -> io::Result<()> {
+    let summary = effective::summarize(table, key, &loaded.snapshot);
+    let depends_on_default = effective::depends_on_default(key, &loaded.snapshot);
+    warnings.extend(summary.warnings);
+    let errors = loaded.findings.with_severity(Severity::Error);
+    let mut shown = 0;
+    for finding in errors.take(MAX_ERRORS_SHOWN) {
+        warnings.push(finding.to_string());
+        shown += 1;
     }
+    if shown > 0 {
+        warnings.push("until this is fixed, a running server keeps its active tables".to_owned());
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}: {done}{}", printable(key), summary.line)?;
+    out.flush()?;
+    for warning in warnings {
+        print_message(warning);
+    }
+    if depends_on_default && !sources.environment.is_own() {
+        print_environment(sources);
+    }
+    Ok(())
 }
 
 /// Rejects what the server would reject. Adds the warnings about the new entry to `warnings`.
-fn validate(
+pub(super) fn validate(
     table: &'static TableSpec,
     path: &Path,
     previous: &[u8],

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::lookup::address::{ANY_SENDER, NULL_SENDER};
 use crate::lookup::nexthop::{self, NextHopErrorKind};
+use crate::lookup::table::disabled::SEPARATOR;
 use crate::lookup::table::key::{self, KeyErrorKind};
 use crate::lookup::table::line::MAX_LINE;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS};
@@ -106,6 +107,8 @@ pub enum ArgumentError {
         "the password starts with --; if it is not a misspelled option, write -- before it, or use --password-stdin"
     )]
     LooksLikeFlag,
+    #[error("the reason contains a `|`, a line end or another control character")]
+    Reason,
     #[error("the next hop is empty; write it as in the relay map, for example [relay.example.com]:587")]
     NoNextHop,
     #[error("{0}; {help}", help = .0.help(RELAY_TLS.format))]
@@ -175,6 +178,14 @@ pub(super) fn key_to_remove(argument: &[u8], is_next_hop: bool) -> Result<Vec<u8
         _ if as_is => Ok(argument.to_vec()),
         _ => Ok([b"@", argument].concat()),
     }
+}
+
+/// Returns the reason why an entry is disabled, without whitespace around it.
+pub(super) fn reason(argument: &[u8]) -> Result<&[u8], ArgumentError> {
+    if argument.contains(&SEPARATOR) || argument.iter().any(u8::is_ascii_control) {
+        return Err(ArgumentError::Reason);
+    }
+    Ok(argument.trim_ascii())
 }
 
 /// Returns `[HOST]:PORT`. The host may include the port; otherwise the default is 25.

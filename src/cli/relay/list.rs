@@ -2,7 +2,7 @@
 //!
 //! It lists the answers that Postfix would get, and not the lines of the files: the senders of the relay map in its
 //! order, then the other senders of the credentials file. A user that the file has for a sender and that no answer
-//! contains is listed too, with the reason. If an answer is *cannot tell*, the text says so, JSON omits the sender, and
+//! contains is listed too, with the reason, and so is a disabled entry, beside the answers without it. If an answer is *cannot tell*, the text says so, JSON omits the sender, and
 //! the exit code is 1.
 
 use std::collections::HashSet;
@@ -10,10 +10,11 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{EXIT_REJECTED, Error, OutputFormat, print_environment, print_message};
 use super::MAX_ERRORS_SHOWN;
+use super::disabled_entries::{DisabledEntries, DisabledSender};
 use super::effective::{self, EffectiveRoute, Resolved};
 use super::tls::HopTls;
 use crate::check::logins;
@@ -28,7 +29,7 @@ use crate::protocol::answer::Reason;
 use crate::source::evaluate;
 
 /// A line of the list.
-struct Row {
+struct Row<'d> {
     sender: String,
     route: EffectiveRoute,
     /// The TLS of each of its next hops; empty if it has none.
@@ -38,14 +39,24 @@ struct Row {
     unused: Option<(Vec<u8>, &'static str)>,
     /// A warning about the user that Postfix gets.
     warning: Option<&'static str>,
+    /// What is disabled for the sender.
+    disabled: Option<&'d DisabledSender>,
 }
 
 pub(super) fn run(sources: &Sources, format: OutputFormat) -> Result<ExitCode, Error> {
     let loaded = evaluate::load(sources);
     let snapshot = &loaded.snapshot;
     let tables = [&snapshot.relay_map, &snapshot.credentials];
-    let senders = senders(tables);
-    let rows = senders.iter().map(|sender| Row::of(sender, snapshot));
+    let disabled = DisabledEntries::find(snapshot);
+    let mut senders = senders(tables);
+    let folded = |sender: &Vec<u8>| LookupKeys::of(sender, &Delimiters::default()).whole().to_vec();
+    let listed: HashSet<Vec<u8>> = senders.iter().map(folded).collect();
+    let others = disabled
+        .senders
+        .iter()
+        .filter(|sender| !listed.contains(&folded(sender)));
+    senders.extend(others.cloned());
+    let rows = senders.iter().map(|sender| Row::of(sender, snapshot, &disabled));
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match format {
         OutputFormat::Text => print_text(rows, &mut out),
@@ -54,6 +65,13 @@ pub(super) fn run(sources: &Sources, format: OutputFormat) -> Result<ExitCode, E
     let all_known = printed
         .and_then(|all_known| out.flush().map(|()| all_known))
         .map_err(Error::system("cannot print the list"))?;
+    for (next_hop, user) in &disabled.next_hops {
+        print_message(format_args!(
+            "disabled: the credentials of {} ({})",
+            printable(next_hop),
+            printable(user)
+        ));
+    }
     let depends_on_default = || {
         senders
             .iter()
@@ -99,8 +117,8 @@ fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
     matches!(snapshot.relay_map.find_all(&keys), Hit::NoValue)
 }
 
-impl Row {
-    fn of(sender: &[u8], snapshot: &Snapshot) -> Self {
+impl<'d> Row<'d> {
+    fn of(sender: &[u8], snapshot: &Snapshot, disabled: &'d DisabledEntries) -> Self {
         let route = EffectiveRoute::find(sender, snapshot);
         let excluded = is_excluded(sender, snapshot);
         let reason = match (&route.next_hop, &route.user) {
@@ -133,10 +151,19 @@ impl Row {
             excluded,
             unused,
             warning,
+            disabled: disabled.of(sender),
         }
     }
 
     fn user(&self) -> String {
+        let user = self.user_in_use();
+        match self.disabled {
+            Some(disabled) => format!("{user} ({})", disabled.describe()),
+            None => user,
+        }
+    }
+
+    fn user_in_use(&self) -> String {
         match (&self.route.user, &self.unused, self.warning) {
             (Resolved::Value(user), _, Some(warning)) => format!("{} ({warning})", printable(user)),
             (Resolved::Value(user), _, None) => printable(user),
@@ -181,7 +208,7 @@ impl Row {
 const MAX_COLUMN_WIDTH: usize = 200;
 
 /// Prints aligned columns. Returns whether no answer is *cannot tell*.
-fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
+fn print_text<'d>(rows: impl Iterator<Item = Row<'d>>, out: &mut impl Write) -> io::Result<bool> {
     let mut all_known = true;
     let rows = rows
         .inspect(|row| all_known &= row.is_known() && row.tls.is_ok())
@@ -205,7 +232,7 @@ fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
 }
 
 /// Prints an array without the senders whose next hop or user is *cannot tell*; an unknown TLS is null. Returns whether all is known.
-fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
+fn print_json<'d>(rows: impl Iterator<Item = Row<'d>>, out: &mut impl Write) -> io::Result<bool> {
     let quoted = |text: &str| Value::from(text).to_string();
     let value = |value: &Resolved| match value {
         Resolved::Value(text) => quoted(&String::from_utf8_lossy(text)),
@@ -242,10 +269,31 @@ fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
         for (name, text) in unused.into_iter().chain(warning) {
             write!(out, ", \"{name}\": {}", quoted(text))?;
         }
+        if let Some(disabled) = row.disabled {
+            write!(
+                out,
+                ", \"disabled\": true, \"disabled_entry\": {}",
+                disabled_json(disabled)
+            )?;
+        }
         out.write_all(b"}")?;
         before = ",\n  ";
     }
     let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };
     out.write_all(end.as_bytes())?;
     Ok(all_known)
+}
+
+/// Returns the object of a disabled entry.
+fn disabled_json(disabled: &DisabledSender) -> Value {
+    let text = |text: &Option<Vec<u8>>| {
+        text.as_ref()
+            .map(|text| String::from_utf8_lossy(text).into_owned())
+    };
+    json!({
+        "nexthop": text(&disabled.next_hop),
+        "excluded": disabled.has_route && disabled.next_hop.is_none(),
+        "user": text(&disabled.user),
+        "reason": disabled.reason,
+    })
 }

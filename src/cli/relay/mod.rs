@@ -11,11 +11,13 @@
 //! the running server ([`wait`]). Exit codes: 0 the file is as requested, 1 rejected and nothing written, 2 usage; with
 //! `--wait` also 1 written and rejected by the server, 75 written and unknown to the server.
 
+mod disabled_entries;
 mod edit;
 mod effective;
 mod key;
 pub(super) mod list;
 pub(super) mod tls;
+mod toggle;
 mod wait;
 
 use std::ffi::OsString;
@@ -168,6 +170,45 @@ Examples:
         #[command(flatten)]
         wait: WaitOptions,
     },
+    /// Turn the entries of a sender, a domain or a next hop into comments, to enable them again later
+    #[command(after_help = "\
+The entry of the relay map and the credentials with exactly this key become comments:
+
+  # postmapd:disabled REASON | @example.com [relay.example.net]:587
+
+Mail of the sender then uses the next less specific entry or the default relay, or is delivered directly. Both files change \
+together, so that the credentials are not offered to another relay. The comment in postfix-sasl-password.cf holds the password; \
+no command shows it. add-domain, add-auth, remove-domain and remove-auth replace or remove a disabled entry of their key as well.
+
+Examples:
+  postmapd relay disable example.com --reason 'relay.example.net is down'
+  postmapd relay disable '[relay.example.net]:587'")]
+    Disable {
+        /// The key: a domain, .domain for its subdomains, a sender, <>, @*, or a next hop
+        key: OsString,
+        /// Why, for people: without `|` and line ends; relay list shows it
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: OsString,
+        /// KEY is a host or a next hop, and is used unchanged
+        #[arg(long)]
+        next_hop: bool,
+        #[command(flatten)]
+        wait: WaitOptions,
+    },
+    /// Turn the comments of a disabled key into its entries again
+    #[command(after_help = "\
+Examples:
+  postmapd relay enable example.com
+  postmapd relay enable '[relay.example.net]:587'")]
+    Enable {
+        /// The key, as for disable
+        key: OsString,
+        /// KEY is a host or a next hop, and is used unchanged
+        #[arg(long)]
+        next_hop: bool,
+        #[command(flatten)]
+        wait: WaitOptions,
+    },
     /// Set how Postfix speaks TLS to a next hop
     #[command(after_help = "\
 Writes `NEXT_HOP VALUE...` to postfix-relay-tls.cf, or changes the existing entry. NEXT_HOP is written as in the relay map, \
@@ -215,7 +256,9 @@ source.
 --format json prints [{\"sender\": \"@example.com\", \"nexthop\": \"[relay.example.net]:587\" or null, \"user\": \"relay_user\" \
 or null, \"excluded\": false, \"tls\": [{\"nexthop\": \"[relay.example.net]:587\", \"mode\": \"starttls\", \"policy\": \
 \"secure match=nexthop servername=hostname\"}] or null}], with \"unused\": \"REASON\" for a user that is not used, and \"warning\": \"REASON\" for one that \
-is offered to several relays.
+is offered to several relays. A sender with a disabled entry has \"disabled\": true and \"disabled_entry\": {\"nexthop\": \
+\"[relay.example.net]:587\" or null, \"excluded\": false, \"user\": \"relay_user\" or null, \"reason\": \"REASON\" or null}; its other \
+members are what applies without that entry.
 
 Examples:
   postmapd relay list
@@ -261,6 +304,26 @@ pub enum RelayError {
         /// The next hop.
         next_hop: String,
     },
+    /// There is nothing to disable or enable.
+    #[error("{files} {what} for {key}")]
+    NothingToToggle {
+        /// The files, with a verb.
+        files: String,
+        /// What is missing.
+        what: &'static str,
+        /// The key, as far as it can be shown.
+        key: String,
+    },
+    /// The key of a disabled entry has another one.
+    #[error(
+        "{} has another entry for {key} by now; remove it first; nothing was written",
+        printable_path(path)
+    )]
+    EntryInTheWay {
+        path: PathBuf,
+        /// The key, as far as it can be shown.
+        key: String,
+    },
     /// There is nothing to remove.
     #[error("{} has no entry for {key}{hint}", printable_path(path))]
     NoEntry {
@@ -281,6 +344,8 @@ impl Command {
             | Self::ExcludeDomain { wait, .. }
             | Self::RemoveDomain { wait, .. }
             | Self::RemoveAuth { wait, .. }
+            | Self::Disable { wait, .. }
+            | Self::Enable { wait, .. }
             | Self::SetTls { wait, .. }
             | Self::RemoveTls { wait, .. } => Some(wait),
             Self::List { .. } => None,
@@ -292,8 +357,7 @@ impl Relay {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let wait = self.command.wait_options();
         let wait = wait.map(|wait| wait.listener(&self.options)).transpose()?;
-        let wait = wait.flatten();
-        let wait = wait.as_ref();
+        let wait = wait.as_ref().and_then(Option::as_ref);
         // Findings about the environment concern the server, and are printed with the result.
         let sources = Sources::for_command(self.options, &mut Findings::default());
         match self.command {
@@ -353,6 +417,13 @@ impl Relay {
                 }
                 Ok(done)
             }
+            Command::Disable {
+                key,
+                reason,
+                next_hop,
+                ..
+            } => toggle::disable(&key, next_hop, &reason, &sources, wait),
+            Command::Enable { key, next_hop, .. } => toggle::enable(&key, next_hop, &sources, wait),
             Command::SetTls { next_hop, value, .. } => {
                 let key = tls::entry_key(next_hop.as_bytes()).map_err(RelayError::from)?;
                 let words = value.iter().map(|word| word.as_bytes());

@@ -7,7 +7,8 @@
 //! - An existing entry keeps its place, its indentation, the spelling of its key, the whitespace before its value and
 //!   the comment after it. A new entry is appended, with the line end of the line before it.
 //! - Later lines with the same key never answer, and every edit of their key removes them. Otherwise a removed key
-//!   would still have an entry, and an old password would stay in the file after it was replaced.
+//!   would still have an entry, and an old password would stay in the file after it was replaced. The same holds for a
+//!   disabled entry of the key ([`super::disabled`]).
 //! - A text that would become empty becomes one line end: the server delays its trust in a file of zero bytes, which
 //!   may be about to be written.
 //!
@@ -18,6 +19,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::disabled;
 use super::grammar;
 use super::line::{self, BYTE_ORDER_MARK};
 use super::spec::Format;
@@ -30,6 +32,10 @@ use crate::os::secret::Secret;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the file format cannot represent this: the line would be read as something else")]
 pub struct NotRepresentable;
+
+mod disable;
+
+pub use disable::{disable, enable};
 
 /// The effect of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +64,7 @@ pub struct Edited {
 struct Entry {
     /// The whole line, with its line end.
     line: Range<usize>,
+    key_start: usize,
     key_end: usize,
     value: Range<usize>,
 }
@@ -67,24 +74,28 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
     let mut entries = entries(format, text, key).into_iter();
     let capacity = text.len() + key.len() + value.len() + 4;
     let mut new = Secret::with_capacity(capacity);
+    let disabled = disabled_lines(format, text, key);
     let change = if let Some(first) = entries.next() {
-        let later: Vec<Entry> = entries.collect();
+        let mut others: Vec<Range<usize>> = entries.map(|entry| entry.line).chain(disabled).collect();
+        others.sort_by_key(|line| line.start);
+        let (before, after): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|line| line.start < first.line.start);
         let old = slice(text, first.value.clone());
         let is_unchanged = old == value || (value.is_empty() && value::is_no_value(format.values, old));
-        new.append(slice(text, 0..first.line.start));
+        append_without(text, 0..first.line.start, &before, &mut new);
         if is_unchanged {
             new.append(slice(text, first.line.clone()));
         } else {
             append_changed(text, &first, value, &mut new);
         }
-        append_without(text, first.line.end, &later, &mut new);
-        if is_unchanged && later.is_empty() {
+        append_without(text, first.line.end..text.len(), &after, &mut new);
+        if is_unchanged && before.is_empty() && after.is_empty() {
             Change::None
         } else {
             Change::Replaced
         }
     } else {
-        new.append(text);
+        append_without(text, 0..text.len(), &disabled, &mut new);
         append_entry(text, key, value, &mut new);
         Change::Added
     };
@@ -99,9 +110,15 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
 /// Removes a key.
 #[must_use]
 pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
-    let entries = entries_and_invalid_lines(format, text, key);
+    let mut lines = disabled_lines(format, text, key);
+    lines.extend(
+        entries_and_invalid_lines(format, text, key)
+            .into_iter()
+            .map(|entry| entry.line),
+    );
+    lines.sort_by_key(|line| line.start);
     let mut new = Secret::with_capacity(text.len() + 1);
-    append_without(text, 0, &entries, &mut new);
+    append_without(text, 0..text.len(), &lines, &mut new);
     if !entries_and_invalid_lines(format, new.expose(), key).is_empty() {
         // A byte order mark within the text was part of a key, and is not at the start of the text.
         let again = remove(format, new.expose(), key);
@@ -111,12 +128,12 @@ pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
         };
     }
     let is_empty_text = new.is_empty() || new.expose() == BYTE_ORDER_MARK;
-    if is_empty_text && !entries.is_empty() {
+    if is_empty_text && !lines.is_empty() {
         new.append(line_end(text));
     }
     Edited {
         text: new,
-        change: if entries.is_empty() {
+        change: if lines.is_empty() {
             Change::None
         } else {
             Change::Removed
@@ -178,6 +195,7 @@ fn entry(format: Format, text: &[u8], offset: usize) -> Option<Entry> {
     let line_length = memchr::memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
     Some(Entry {
         line: line_start..key_end + line_length,
+        key_start: offset,
         key_end,
         value: value_start..value_start + value.len(),
     })
@@ -209,13 +227,15 @@ fn append_changed(text: &[u8], entry: &Entry, value: &[u8], new: &mut Secret) {
     new.append(rest_of_line);
 }
 
-/// Appends a new line after `text`, which is in `new` already.
+/// Appends a new line to `new`, which has as much of `text` as stays.
 fn append_entry(text: &[u8], key: &[u8], value: &[u8], new: &mut Secret) {
     let end = line_end(text);
-    let is_empty_text = text.is_empty() || text == BYTE_ORDER_MARK;
-    if !is_empty_text && !text.ends_with(b"\n") {
+    let before = new.expose();
+    let is_empty_text = before.is_empty() || before == BYTE_ORDER_MARK;
+    if !is_empty_text && !before.ends_with(b"\n") {
         // A CR at the very end is half of a line end.
-        new.append(if text.ends_with(b"\r") { b"\n" } else { end });
+        let missing = if before.ends_with(b"\r") { b"\n" } else { end };
+        new.append(missing);
     }
     new.append(key);
     if !value.is_empty() {
@@ -225,14 +245,22 @@ fn append_entry(text: &[u8], key: &[u8], value: &[u8], new: &mut Secret) {
     new.append(end);
 }
 
-/// Appends the text from `start` on, without these lines.
-fn append_without(text: &[u8], start: usize, entries: &[Entry], new: &mut Secret) {
-    let mut from = start;
-    for entry in entries {
-        new.append(slice(text, from..entry.line.start));
-        from = entry.line.end;
+/// Appends a part of the text without these lines, which are in its order.
+fn append_without(text: &[u8], part: Range<usize>, lines: &[Range<usize>], new: &mut Secret) {
+    let mut from = part.start;
+    for line in lines {
+        new.append(slice(text, from..line.start));
+        from = line.end;
     }
-    new.append(slice(text, from..text.len()));
+    new.append(slice(text, from..part.end));
+}
+
+/// Returns the lines of the disabled entries with this key.
+fn disabled_lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Range<usize>> {
+    let folded = folded(key);
+    let all = disabled::find_all(format, text).into_iter();
+    let own = all.filter(|disabled| disabled.has_key(&folded));
+    own.map(|disabled| disabled.line).collect()
 }
 
 /// Returns the last line end of a text, or LF.

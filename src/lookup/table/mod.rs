@@ -15,6 +15,7 @@
 mod block;
 mod blocks;
 mod builder;
+pub mod disabled;
 mod distinct_values;
 pub mod edit;
 mod entries;
@@ -320,6 +321,17 @@ impl Table {
             // Findings were reported when the table was built.
             parser.parse_block(block, &mut Findings::default(), |record, _| handle(record));
         }
+    }
+
+    /// Returns the whole text.
+    #[must_use]
+    pub fn text(&self) -> Secret {
+        let length = self.blocks().map(|block| block.len()).sum();
+        let mut text = Secret::with_capacity(length);
+        for block in self.blocks() {
+            block.pieces().for_each(|piece| text.append(piece));
+        }
+        text
     }
 
     /// Returns the text of a line, from 1, without its line end and without the byte order mark of the file.

@@ -27,6 +27,7 @@
 mod in_place;
 mod location;
 mod lock;
+mod pair;
 mod temp_file;
 
 use std::fs::{File, Metadata};
@@ -47,6 +48,8 @@ use crate::os::whole_file::{self, ReadError};
 use location::Location;
 use lock::{DeferredSignals, LOCK_TIMEOUT, Opened, lock};
 use temp_file::{TempFile, WriteError};
+
+pub(crate) use pair::edit_pair;
 
 /// How often to start over because a program that does not lock changed the file meanwhile, and the delay in between.
 const ATTEMPTS: u32 = 10;
@@ -141,7 +144,8 @@ impl ReplaceErrorKind {
 
 /// The locks on a file and its directory, until it is dropped. Programs that do not lock can change the file nevertheless.
 pub(crate) struct LockGuard {
-    _directory: Flock<File>,
+    /// `None` where the guard of another file in it has it.
+    _directory: Option<Flock<File>>,
     /// The file that was read, which is locked for those that lock files.
     _file: Option<Opened>,
 }
@@ -179,7 +183,7 @@ pub(crate) fn edit<E: From<ReplaceError>>(
             continue;
         }
         return Ok(LockGuard {
-            _directory: directory,
+            _directory: Some(directory),
             _file: old.file,
         });
     }
@@ -208,15 +212,7 @@ impl Location {
         };
         match renamed {
             Err(WriteError::CreatedMeanwhile) => return Ok(false),
-            Ok(()) => self
-                .directory
-                .sync_all()
-                // Some file systems cannot flush a directory.
-                .or_else(|source| match source.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EINVAL | Errno::EACCES | Errno::EROFS) => Ok(()),
-                    _ => Err(source),
-                })
-                .map_err(|error| ReplaceErrorKind::NotFlushed(error).at(&self.path))?,
+            Ok(()) => self.flush_directory()?,
             Err(WriteError::InPlace(_)) if old.metadata.is_some() => {
                 if !self.is_unchanged(old) {
                     return Ok(false);
@@ -228,6 +224,18 @@ impl Location {
             }
         }
         Ok(true)
+    }
+
+    /// Flushes the directory after a rename.
+    fn flush_directory(&self) -> Result<(), ReplaceError> {
+        self.directory
+            .sync_all()
+            // Some file systems cannot flush a directory.
+            .or_else(|source| match source.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EINVAL | Errno::EACCES | Errno::EROFS) => Ok(()),
+                _ => Err(source),
+            })
+            .map_err(|error| ReplaceErrorKind::NotFlushed(error).at(&self.path))
     }
 
     fn is_unchanged(&self, old: &OldFile) -> bool {

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{ReplaceError, ReplaceErrorKind, edit};
+use super::{ReplaceError, ReplaceErrorKind, edit, edit_pair};
 use crate::os::secret::Secret;
 
 fn write(path: &Path, text: &str) -> Result<(), ReplaceError> {
@@ -118,4 +118,70 @@ fn a_path_that_is_not_a_regular_file_is_not_replaced() {
     }
     assert!(matches!(kind("missing/t"), ReplaceErrorKind::Directory(_)));
     assert_eq!(names(directory.path()), ["directory", "fifo", "link"]);
+}
+
+#[test]
+fn two_files_are_replaced_together_and_neither_if_one_is_rejected() {
+    let text = |text: &str| Some(Secret::from(text.as_bytes().to_vec()));
+    let one_directory = tempfile::tempdir().unwrap();
+    let other_directory = tempfile::tempdir().unwrap();
+    for second in [one_directory.path().join("b"), other_directory.path().join("b")] {
+        let first = one_directory.path().join("a");
+        fs::write(&first, "a1").unwrap();
+        let files = [(first.as_path(), 0o644), (second.as_path(), 0o600)];
+        let now = || {
+            (
+                fs::read_to_string(&first).unwrap(),
+                fs::read_to_string(&second).unwrap_or_default(),
+            )
+        };
+        // The second file is new.
+        let locks = edit_pair::<ReplaceError>(files, |a, b| {
+            assert_eq!((a, b), (&b"a1"[..], &b""[..]));
+            Ok([text("a2"), text("b2")])
+        });
+        assert_eq!(now(), ("a2".to_owned(), "b2".to_owned()));
+        assert_eq!(fs::metadata(&second).unwrap().mode() & 0o777, 0o600);
+        drop(locks.unwrap());
+        for (changes, expected) in [
+            ([None, text("b3")], ("a2", "b3")),
+            ([text("a4"), None], ("a4", "b3")),
+            ([None, None], ("a4", "b3")),
+        ] {
+            let [one, other] = changes;
+            edit_pair::<ReplaceError>(files, |_, _| Ok([one.clone(), other.clone()])).unwrap();
+            assert_eq!(now(), (expected.0.to_owned(), expected.1.to_owned()));
+        }
+        let rejected = edit_pair::<ReplaceError>(files, |_, _| Err(ReplaceErrorKind::Changing.at("x")));
+        assert!(rejected.is_err());
+        // A file with two names is written in place.
+        fs::hard_link(&second, other_directory.path().join("c")).unwrap();
+        edit_pair::<ReplaceError>(files, |_, _| Ok([text("a5"), text("b5")])).unwrap();
+        assert_eq!(now(), ("a5".to_owned(), "b5".to_owned()));
+        fs::remove_file(other_directory.path().join("c")).unwrap();
+        fs::remove_file(&second).unwrap();
+    }
+    assert_eq!(names(one_directory.path()), ["a"]);
+    assert!(names(other_directory.path()).is_empty());
+}
+
+#[test]
+fn a_change_of_one_of_two_files_by_another_program_is_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (directory.path().join("a"), directory.path().join("b"));
+    fs::write(&first, "a").unwrap();
+    fs::write(&second, "b").unwrap();
+    let mut calls = 0;
+    let append = |text: &[u8]| Some(Secret::from([text, b"+"].concat()));
+    edit_pair::<ReplaceError>([(&first, 0o644), (&second, 0o644)], |a, b| {
+        calls += 1;
+        if calls == 1 {
+            fs::write(&second, "other").unwrap();
+        }
+        Ok([append(a), append(b)])
+    })
+    .unwrap();
+    assert_eq!(calls, 2);
+    assert_eq!(fs::read_to_string(&first).unwrap(), "a+");
+    assert_eq!(fs::read_to_string(&second).unwrap(), "other+");
 }

@@ -2,8 +2,9 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::{Change, NotRepresentable, get, remove, set};
+use super::{Change, NotRepresentable, disable, enable, get, remove, set};
 use crate::lookup::address::{Delimiters, LookupKeys};
+use crate::lookup::table::disabled;
 use crate::lookup::table::grammar::{self, Content, Record};
 use crate::lookup::table::key;
 use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
@@ -307,6 +308,135 @@ proptest! {
             }
             let removed = remove(format, &text, &key);
             prop_assert_eq!(get(format, removed.text.expose(), &key), None);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_disabled(format: Format, text: &str, key: &str, reason: &str, expected: &str) {
+    let disabled = disable(format, text.as_bytes(), key.as_bytes(), reason.as_bytes());
+    let disabled = disabled.unwrap().unwrap();
+    assert_eq!(text_of(&disabled), expected);
+    assert!(
+        disable(format, disabled.text.expose(), key.as_bytes(), b"again")
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_disabled_entry_is_a_comment_in_its_place_and_enabled_as_it_was() {
+    for (text, key, disabled) in [
+        (
+            "@a.test [r]  # why\r\n@b.test\r\n",
+            "@A.test",
+            "# postmapd:disabled | @a.test [r]  # why\r\n@b.test\r\n",
+        ),
+        ("@a.test", "@a.test", "# postmapd:disabled | @a.test"),
+        (
+            "\u{feff}@a.test [r]\n",
+            "@a.test",
+            "\u{feff}# postmapd:disabled | @a.test [r]\n",
+        ),
+        (
+            "# c\n\"a b\"@a.test\t[r]\n",
+            "a b@a.test",
+            "# c\n# postmapd:disabled | \"a b\"@a.test\t[r]\n",
+        ),
+        (
+            "@* [r]\n@.a.test [s]\n",
+            "@.a.test",
+            "@* [r]\n# postmapd:disabled | @.a.test [s]\n",
+        ),
+    ] {
+        assert_disabled(RELAY_MAP.format, text, key, "", disabled);
+        let enabled = enable(RELAY_MAP.format, disabled.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(text_of(&enabled), text);
+    }
+    assert_disabled(
+        CREDENTIALS.format,
+        "[r]:25 u:p | # q\n",
+        "[r]:25",
+        "for a day",
+        "# postmapd:disabled for a day | [r]:25 u:p | # q\n",
+    );
+    // Later lines of the key have no effect, and neither has an older comment.
+    assert_disabled(
+        RELAY_MAP.format,
+        "# postmapd:disabled | @a.test [r0]\n @a.test [r1]\n@b.test\n@A.test [r2]\n",
+        "@a.test",
+        "",
+        "# postmapd:disabled | @a.test [r1]\n@b.test\n",
+    );
+    let both = "# postmapd:disabled | @a.test [r0]\n@a.test [r1]\n";
+    assert!(enable(RELAY_MAP.format, both.as_bytes(), b"@a.test").is_none());
+    for (edited, expected) in [
+        (
+            set(RELAY_MAP.format, both.as_bytes(), b"@a.test", b"[r1]").unwrap(),
+            "@a.test [r1]\n",
+        ),
+        (remove(RELAY_MAP.format, both.as_bytes(), b"@a.test"), "\n"),
+    ] {
+        assert_eq!(text_of(&edited), expected);
+    }
+    // No comment can hold these.
+    assert!(disable(RELAY_MAP.format, b"@a.test [\n", b"@a.test", b"").is_err());
+    for reason in ["a | b", " a", "a\nb"] {
+        let disabled = disable(RELAY_MAP.format, b"@a.test [r]\n", b"@a.test", reason.as_bytes());
+        assert!(disabled.is_err(), "{reason:?}");
+    }
+}
+
+proptest! {
+    /// Any lines, comments of this form among them: disabling a key takes its entry away and no other, and enabling it
+    /// brings it back.
+    #[test]
+    fn disabling_and_enabling_a_key_changes_no_other(
+        lines in prop::collection::vec(
+            (
+                prop::sample::select(vec!["", "# postmapd:disabled | ", "# postmapd:disabled x y | ", "#", "  "]),
+                prop::sample::select(vec!["@a.test", "@A.test", "\"u\"@a.test", "u@a.test", "@.a.test", "[r]:25"]),
+                prop::sample::select(vec![" u:p", "\tu:|# q ", "", " \\"]),
+                prop::sample::select(vec!["\n", "\r\n"]),
+            ),
+            0..8,
+        ),
+        key in prop::sample::select(vec!["@a.test", "u@a.test", "@.a.test", "[r]:25"]),
+        reason in prop::sample::select(vec!["", "why", "a: b"]),
+    ) {
+        let text: Vec<String> = lines.iter().map(|(a, b, c, d)| [*a, b, c, d].concat()).collect();
+        let text = text.concat();
+        let format = CREDENTIALS.format;
+        let entries = |text: &[u8]| {
+            let mut entries: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
+            grammar::parse(format, std::path::Path::new(""), text, &mut crate::diagnostics::Findings::default(), |record, _| {
+                let value = match record.content {
+                    Content::Value(value) => Some(value.to_vec()),
+                    Content::NoValue => None,
+                    Content::Invalid => Some(b"invalid".to_vec()),
+                };
+                let keys = LookupKeys::of(record.key, &Delimiters::default());
+                entries.entry(keys.whole().to_vec()).or_insert(value);
+            });
+            entries
+        };
+        let before = entries(text.as_bytes());
+        match disable(format, text.as_bytes(), key.as_bytes(), reason.as_bytes()) {
+            Err(NotRepresentable) => prop_assert_eq!(&before[key.as_bytes()], &Some(b"invalid".to_vec())),
+            Ok(None) => prop_assert!(!before.contains_key(key.as_bytes())),
+            Ok(Some(edited)) => {
+                let mut others = before.clone();
+                others.remove(key.as_bytes());
+                prop_assert_eq!(entries(edited.text.expose()), others);
+                let all = disabled::find_all(format, edited.text.expose());
+                let own: Vec<_> = all.iter().filter(|one| one.has_key(key.as_bytes())).collect();
+                prop_assert_eq!(own.len(), 1);
+                let line = edited.text.expose().split(|c| *c == b'\n').nth(edited.line - 1);
+                prop_assert!(line.is_some_and(|line| line.starts_with(b"# postmapd:disabled ")));
+                let enabled = enable(format, edited.text.expose(), key.as_bytes()).unwrap();
+                prop_assert_eq!(entries(enabled.text.expose()), before);
+                prop_assert_eq!(enabled.line, edited.line);
+            }
         }
     }
 }
