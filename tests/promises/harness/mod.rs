@@ -27,7 +27,14 @@ use std::time::{Duration, Instant};
 
 /// Observes until the condition holds, and returns how long that took. Fails the test with the last observation.
 #[track_caller]
-pub(crate) fn eventually<T: Debug>(
+pub(crate) fn eventually<T: Debug>(observe: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> Duration {
+    eventually_within(daemon::DEADLINE, observe, condition)
+}
+
+/// [`eventually`] with another deadline.
+#[track_caller]
+pub(crate) fn eventually_within<T: Debug>(
+    deadline: Duration,
     mut observe: impl FnMut() -> T,
     condition: impl Fn(&T) -> bool,
 ) -> Duration {
@@ -37,10 +44,7 @@ pub(crate) fn eventually<T: Debug>(
         if condition(&observed) {
             return begun.elapsed();
         }
-        assert!(
-            begun.elapsed() < daemon::DEADLINE,
-            "it stays like this: {observed:?}"
-        );
+        assert!(begun.elapsed() < deadline, "it stays like this: {observed:?}");
         // Leaves the processor to the program that brings the change about.
         thread::sleep(Duration::from_millis(1));
     }
