@@ -6,6 +6,7 @@
 
 mod ansible;
 pub(crate) mod docker_mailserver;
+mod helm;
 pub(crate) mod kubernetes;
 
 use crate::harness::client::{Reply, Socketmap};

@@ -5,6 +5,7 @@
 //! (tests/systemd).
 
 mod bill_of_materials;
+mod other_formats;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;

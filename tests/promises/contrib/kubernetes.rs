@@ -19,7 +19,7 @@ fn manifest() -> String {
 }
 
 /// `kubernetes-validate --strict`, which rejects every field that is not in the schema.
-fn validate(manifest: &str, version: &str) -> Finished {
+pub(super) fn validate(manifest: &str, version: &str) -> Finished {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kubernetes-validate");
     let mut command = Command::new(program.join("bin/kubernetes-validate"));
     finish(
