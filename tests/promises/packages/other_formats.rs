@@ -73,6 +73,8 @@ addFilter('non-readable /etc/postmapd')
 addFilter('no-(url|packager|group|changelogname)-tag|no-signature')
 # Debian's rpmlint has no list of licences, expects bzip2, and does not see a page or a section behind a dot.
 addFilter('invalid-license|manpage-not-compressed bz2|no-manual-page-for-binary postmapd|bad-manual-page')
+# On purpose: one package for every release. Units are in /usr/lib.
+addFilter('statically-linked-binary|only-non-binary-in-usr-lib')
 # Two examples can begin with the same table.
 addFilter('files-duplicate')
 ";
