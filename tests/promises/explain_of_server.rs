@@ -383,6 +383,7 @@ fn the_lookups_of_a_moved_sender_are_explained_as_they_are_answered() {
             .contains("next hop changed within reload.in_flight"),
         "{alone}"
     );
+    assert_eq!(alone["tried"], json!(["ann@one.test", "@one.test", "@.test"]));
     assert_eq!(alone["relayhost"]["value"], "[new.test]:587");
     explain_by_command(&admin, &Setup::new(), "sasl ann@one.test").exits(1);
 }

@@ -5,11 +5,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::{process, thread};
 
 use nix::sys::signal::{SigSet, Signal};
 
 use super::super::count_of;
+use super::EXIT_INTERRUPTED;
 use crate::bench::Step;
 use crate::bench::load::Progress;
 
@@ -48,8 +49,8 @@ impl ProgressLine {
     }
 }
 
-/// Catches the first SIGINT: it sets the flag that this returns, at any time. The second ends the program, even if that
-/// is waiting in a system call. Where the system has no thread for this, the first one does.
+/// Catches SIGINT. The first sets the flag that this returns, at any time. The second ends the program, even if that is
+/// waiting in a system call. Where the system has no thread for this, the first one does.
 pub(super) fn catch_interrupt() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let signals: SigSet = [Signal::SIGINT].into_iter().collect();
@@ -58,10 +59,9 @@ pub(super) fn catch_interrupt() -> Arc<AtomicBool> {
         if signals.wait().is_ok() {
             flag.store(true, Ordering::Relaxed);
         }
-        // From here on, this thread alone receives the signal, which ends the process.
-        let _ = signals.thread_unblock();
-        loop {
-            thread::park();
+        // Not by the signal itself: a shell script starts a background job with SIGINT ignored.
+        if signals.wait().is_ok() {
+            process::exit(EXIT_INTERRUPTED.into());
         }
     };
     // The thread inherits the mask, and waits for what is blocked.

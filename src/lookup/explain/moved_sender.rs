@@ -5,7 +5,7 @@
 //! entry of the credentials for such a host is not considered.
 
 use super::Explanation;
-use crate::lookup::address::LookupKeys;
+use crate::lookup::address::{Key, LookupKeys};
 use crate::lookup::map::Map;
 use crate::lookup::snapshot::Snapshot;
 use crate::protocol::answer::Answer;
@@ -16,7 +16,7 @@ pub(super) fn first_lookup<'a>(key: &[u8], keys: &LookupKeys) -> Explanation<'a>
         map: Map::SASL,
         key: key.to_vec(),
         answer: Answer::NotFound,
-        tried: keys.in_order().map(|key| key.bytes().to_vec()).collect(),
+        tried: keys.of_credentials().map(Key::to_vec).collect(),
         source: None,
         reason: "the sender's next hop changed within reload.in_flight, so its login depends on the next hop, which \
                  Postfix looks up next on the same connection"
