@@ -42,8 +42,8 @@
 //! # The modules, from the bottom up
 //!
 //! Each module at the top level is a layer: it uses only layers below it, and no two modules use each other in a cycle
-//! (`tests/layers.rs`). Items are `pub` for the tests, the fuzz targets, the benchmarks and the manual pages; all else is
-//! private to the crate, so that the compiler reports what is unused.
+//! (`tests/layers.rs`). Items are `pub` for the tests, the fuzz targets, the benchmarks, the manual pages and postmapd-follow; all
+//! else is private to the crate, so that the compiler reports what is unused.
 //!
 //! | layer | module | content |
 //! |---|---|---|

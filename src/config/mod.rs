@@ -340,7 +340,8 @@ impl Settings {
 }
 
 /// Returns the known name that is nearest to a misspelt one, if one is near, or else one that has it as a part.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known
         .into_iter()
         .map(|known| (strsim::jaro_winkler(name, known), known));

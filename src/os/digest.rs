@@ -13,7 +13,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 
 /// Returns the SHA-256 of a text in pieces, as `sha256:` and hexadecimal digits.
-pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+#[must_use]
+pub fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     pieces.into_iter().for_each(|piece| digest.update(piece));
     to_text("sha256:", &digest.finalize())
@@ -22,7 +23,13 @@ pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
 /// Returns the HMAC-SHA-256 of a text in pieces that may contain a credential, as `hmac-sha256:` and hexadecimal
 /// digits. `None` where the system provides no random numbers.
 pub(crate) fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
-    let mut digest = Hmac::<Sha256>::new_from_slice(process_key()?).ok()?;
+    keyed_with(process_key()?, pieces)
+}
+
+/// Returns the digest of [`keyed`] with this key, for a file that another process compares. Keep the key as secret as the
+/// text. `None` never occurs: HMAC takes a key of any length.
+pub fn keyed_with<'a>(key: &[u8], pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+    let mut digest = Hmac::<Sha256>::new_from_slice(key).ok()?;
     pieces.into_iter().for_each(|piece| digest.update(piece));
     Some(to_text("hmac-sha256:", &digest.finalize().into_bytes()))
 }
@@ -48,7 +55,7 @@ fn to_text(kind: &str, digest: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{keyed, plain};
+    use super::{keyed, keyed_with, plain};
 
     #[test]
     fn the_plain_digest_is_sha256() {
@@ -56,6 +63,14 @@ mod tests {
         let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(plain([&b"abc"[..]]), expected);
         assert_eq!(plain([&b"a"[..], b"", b"bc"]), expected);
+    }
+
+    #[test]
+    fn the_digest_with_a_given_key_is_hmac_sha256() {
+        // Test case 2 of RFC 4231.
+        let expected = "hmac-sha256:5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let text = [&b"what do ya want "[..], b"for nothing?"];
+        assert_eq!(keyed_with(b"Jefe", text).unwrap(), expected);
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! | [`sandbox`] | restricts the process: its user, capabilities, Landlock, seccomp |
 
 pub(crate) mod allocator;
-pub(crate) mod digest;
+pub mod digest;
 pub mod invisible;
 pub(crate) mod log_stream;
 pub(crate) mod name_service;
@@ -30,4 +30,4 @@ pub mod sandbox;
 pub mod secret;
 pub(crate) mod user_namespace;
 pub(crate) mod version_id;
-pub(crate) mod whole_file;
+pub mod whole_file;

@@ -23,10 +23,10 @@ use crate::os::secret::Secret;
 
 /// The maximum size of a file in bytes: about twenty million senders. The index of a table has 32-bit offsets, of which
 /// splitting the text into blocks takes two bits.
-pub(crate) const MAX_FILE: u64 = 1 << 30;
+pub const MAX_FILE: u64 = 1 << 30;
 
 /// The maximum size in bytes of a file that is kept as a single text: settings, or a secret.
-pub(crate) const MAX_TEXT: u64 = 1 << 20;
+pub const MAX_TEXT: u64 = 1 << 20;
 
 /// The bytes that must remain available after a reading, so that the threads that answer can allocate. More than glibc
 /// takes from its heap instead of from the system, so that the test allocation is returned at once.
@@ -123,6 +123,11 @@ pub(crate) fn read_text(file: File, max: u64) -> Result<WholeFile, ReadError> {
         let text = Secret::from(bytes);
         result.map(|_| (text, Extent::Whole))
     })
+}
+
+/// Returns the content of a file of up to `max` bytes.
+pub fn read_secret(path: &Path, max: u64) -> Result<Secret, ReadError> {
+    Ok(read_text(open(path)?, max)?.text)
 }
 
 /// Opens a file for reading.
