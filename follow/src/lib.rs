@@ -1,0 +1,21 @@
+//! postmapd-follow: keeps the tables of postmapd in step with a database.
+//!
+//! Many mail servers have one source of relays and credentials. On each of them, postmapd-follow reads that source and
+//! writes a directory, and `postmapd serve` answers from that directory. So the process that answers has no database
+//! client, no TLS library and no network, and answers as before while the source is away.
+//!
+//! ```text
+//! rows ─► one line each, or a bad row ─► a generation: a directory of files ─► one link is replaced ─► postmapd serve
+//! ```
+//!
+//! | module | content |
+//! |---|---|
+//! | [`rows`] | rows of a table as lines of a file: exactly one entry for each row, or a bad row |
+//!
+//! A module uses only those above it in this list, and of the postmapd crate only what is public there: the grammar of the
+//! files ([`postmapd::lookup::table`]), secrets and digests ([`postmapd::os`]), places in files
+//! ([`postmapd::diagnostics`]), addresses ([`postmapd::net`]), and suggestions for misspelt settings.
+
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
+pub mod rows;
