@@ -1,0 +1,294 @@
+//! The directory that `postmapd serve` reads: generations of files, one of which is active.
+//!
+//! ```text
+//! DIR/postfix-relaymap.cf  -> ..data/postfix-relaymap.cf
+//! DIR/source.json          -> ..data/source.json
+//! DIR/..data               -> ..4f0c81…       replaced by one rename
+//! DIR/..4f0c81…/           the files of one state of the source
+//! ```
+//!
+//! A state of the source becomes active by one rename, so that no reader sees the relay of one state with the login of
+//! another. It is flushed to the disk afterwards ([`Directory::sync`]), which delays no answer. Until then the generation that
+//! was flushed last remains; the first one is flushed before it becomes active. So, after a crash at any step and after a loss of power, at least one generation is whole, and
+//! [`Directory::open`] makes the active one that, or else the newest whole one.
+//!
+//! The files belong to the user of this program with mode 0600. In a directory with the set-group-ID bit they are readable
+//! by its group, too (0640).
+//!
+//! Limits: a table that is not published may be a local file of the directory. The lock of the directory is that of flock(2):
+//! two hosts that share it by NFS do not see each other's. A loss of power before `sync` may lead back to the state before.
+
+mod disk;
+mod error;
+mod generation;
+mod provenance;
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use postmapd::lookup::table::spec::TableSpec;
+use postmapd::os::secret::Secret;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use disk::{Disk, System};
+pub use error::{DirectoryError, DirectoryErrorKind};
+use generation::{Generation, Readers, SOURCE_FILE, TABLES};
+pub use provenance::Provenance;
+
+/// The link to the active generation.
+const ACTIVE: &str = "..data";
+
+/// The link that is about to replace it.
+const NEXT: &str = "..data.next";
+
+/// The directory, locked until it is dropped.
+pub struct Directory {
+    path: PathBuf,
+    _lock: File,
+    readers: Readers,
+    disk: Box<dyn Disk>,
+    active: Option<Generation>,
+    /// The generation that was flushed last.
+    synced: Option<String>,
+}
+
+impl Directory {
+    /// Opens and locks the directory `path`, and activates a whole generation, if there is one: the active one, or else the
+    /// newest.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        Self::open_on(path, Box::new(System))
+    }
+
+    fn open_on(path: &Path, disk: Box<dyn Disk>) -> Result<Self, DirectoryError> {
+        let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => DirectoryErrorKind::Missing.at(path),
+            _ => DirectoryErrorKind::system("open it", path)(error),
+        })?;
+        if !metadata.is_dir() {
+            return Err(DirectoryErrorKind::NotADirectory.at(path));
+        }
+        let lock = File::open(path).map_err(DirectoryErrorKind::system("open it", path))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            Errno::WOULDBLOCK => DirectoryErrorKind::InUse.at(path),
+            _ => DirectoryErrorKind::system("lock it", path)(error.into()),
+        })?;
+        let mut directory = Self {
+            path: path.to_owned(),
+            _lock: lock,
+            readers: if metadata.permissions().mode() & 0o2000 == 0 {
+                Readers::Owner
+            } else {
+                Readers::Group
+            },
+            disk,
+            active: None,
+            synced: None,
+        };
+        directory.recover()?;
+        Ok(directory)
+    }
+
+    /// Returns which state of the source is active.
+    #[must_use]
+    pub fn active(&self) -> Option<&Provenance> {
+        self.active.as_ref().map(|generation| &generation.provenance)
+    }
+
+    /// Makes these tables the active ones, as of one moment. Tables that are not among them are none of this program.
+    ///
+    /// # Errors
+    ///
+    /// The tables that were active remain active.
+    pub fn publish(
+        &mut self,
+        tables: &[(&'static TableSpec, &Secret)],
+        provenance: &Provenance,
+    ) -> Result<(), DirectoryError> {
+        let names = tables
+            .iter()
+            .map(|(spec, _)| spec.file)
+            .chain([SOURCE_FILE, ACTIVE]);
+        for name in names {
+            self.is_ours(name)?;
+        }
+        let new = Generation::write(&*self.disk, &self.path, self.readers, tables, provenance)?;
+        if let Err(error) = self.flush_first(&new).and_then(|()| self.activate(&new)) {
+            // What cannot be removed now is removed after the next flush.
+            let _ = self.remove_if_present(&self.path.join(NEXT));
+            let _ = self.disk.remove_directory(&self.path.join(&new.name));
+            return Err(error);
+        }
+        self.active = Some(new);
+        Ok(())
+    }
+
+    /// Flushes the active generation to the disk, and removes the others. To be called after each publication.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be flushed, the generation that was flushed last remains, too.
+    pub fn sync(&mut self) -> Result<(), DirectoryError> {
+        let flushed = self.flush();
+        self.remove_links_to_nothing()?;
+        self.remove_old_generations()?;
+        flushed
+    }
+
+    /// Flushes a generation before it becomes active, if none was flushed that a start could go back to.
+    fn flush_first(&self, generation: &Generation) -> Result<(), DirectoryError> {
+        match self.synced {
+            Some(_) => Ok(()),
+            None => self.flush_generation(generation),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), DirectoryError> {
+        let Some(active) = &self.active else { return Ok(()) };
+        self.flush_generation(active)?;
+        self.synced = Some(active.name.clone());
+        Ok(())
+    }
+
+    fn flush_generation(&self, generation: &Generation) -> Result<(), DirectoryError> {
+        generation.sync(&*self.disk, &self.path)?;
+        self.disk
+            .sync(&self.path)
+            .map_err(DirectoryErrorKind::system("flush it to the disk", &self.path))
+    }
+
+    /// Activates a whole generation after a start. Without one, everything remains as it is, and is replaced by the first
+    /// publication.
+    fn recover(&mut self) -> Result<(), DirectoryError> {
+        self.remove_if_present(&self.path.join(NEXT))?;
+        let target = fs::read_link(self.path.join(ACTIVE)).ok();
+        let active = target.and_then(|target| target.to_str().map(str::to_owned));
+        let active = active.filter(|name| Generation::is_name(name));
+        if let Some(whole) = active.and_then(|name| Generation::read(&self.path, &name)) {
+            // The program may have ended before all links were there.
+            self.link_files(&whole)?;
+            self.active = Some(whole);
+        } else {
+            let mut names = self.generations()?;
+            names.sort_by_key(|name| generation::changed_at(&self.path, name));
+            let newest = names
+                .iter()
+                .rev()
+                .find_map(|name| Generation::read(&self.path, name));
+            let Some(newest) = newest else { return Ok(()) };
+            self.is_ours(ACTIVE)?;
+            self.activate(&newest)?;
+            self.active = Some(newest);
+        }
+        self.sync()
+    }
+
+    /// Activates a generation: links to its files, then the link to it.
+    fn activate(&self, generation: &Generation) -> Result<(), DirectoryError> {
+        self.link_files(generation)?;
+        let next = self.path.join(NEXT);
+        self.remove_if_present(&next)?;
+        self.disk
+            .link(Path::new(&generation.name), &next)
+            .map_err(DirectoryErrorKind::system("create it", &next))?;
+        let active = self.path.join(ACTIVE);
+        self.disk
+            .rename(&next, &active)
+            .map_err(DirectoryErrorKind::system("replace it", active))
+    }
+
+    /// Creates the links to the files of a generation. Links to files that the active one does not have lead to nothing until it
+    /// is replaced.
+    fn link_files(&self, generation: &Generation) -> Result<(), DirectoryError> {
+        for file in &generation.files {
+            if !self.is_ours(file)? {
+                let path = self.path.join(file);
+                self.disk
+                    .link(&target_of(file), &path)
+                    .map_err(DirectoryErrorKind::system("create it", path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a name in the directory is a link of this program, which may not exist yet. Anything else of this
+    /// name is an error.
+    fn is_ours(&self, name: &str) -> Result<bool, DirectoryError> {
+        let path = self.path.join(name);
+        match fs::read_link(&path) {
+            Ok(target) if name == ACTIVE => match target.to_str() {
+                Some(target) if Generation::is_name(target) => Ok(true),
+                _ => Err(DirectoryErrorKind::ForeignFile.at(path)),
+            },
+            Ok(target) if target == target_of(name) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            // EINVAL: not a link.
+            Ok(_) => Err(DirectoryErrorKind::ForeignFile.at(path)),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Err(DirectoryErrorKind::ForeignFile.at(path))
+            }
+            Err(error) => Err(DirectoryErrorKind::system("read it", path)(error)),
+        }
+    }
+
+    /// Removes the links to tables that the active generation does not have.
+    fn remove_links_to_nothing(&self) -> Result<(), DirectoryError> {
+        let active = self.active.as_ref().map_or(&[][..], |active| &active.files);
+        for spec in TABLES {
+            let path = self.path.join(spec.file);
+            let is_link = fs::read_link(&path).is_ok_and(|target| target == target_of(spec.file));
+            if is_link && !active.contains(&spec.file) {
+                self.remove_if_present(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all generations but the active one and the one that was flushed last.
+    fn remove_old_generations(&self) -> Result<(), DirectoryError> {
+        let active = self.active.as_ref().map(|active| &active.name);
+        for name in self.generations()? {
+            if active != Some(&name) && self.synced.as_ref() != Some(&name) {
+                let path = self.path.join(name);
+                self.disk
+                    .remove_directory(&path)
+                    .map_err(DirectoryErrorKind::system("remove it", path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the names of all generations, whole or not.
+    fn generations(&self) -> Result<Vec<String>, DirectoryError> {
+        let error = || DirectoryErrorKind::system("read it", &self.path);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(error())? {
+            let name = entry.map_err(error())?.file_name();
+            names.extend(
+                name.to_str()
+                    .filter(|name| Generation::is_name(name))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(names)
+    }
+
+    fn remove_if_present(&self, path: &Path) -> Result<(), DirectoryError> {
+        if fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+        self.disk
+            .remove(path)
+            .map_err(DirectoryErrorKind::system("remove it", path))
+    }
+}
+
+/// Returns the target of the link to a file.
+fn target_of(file: &str) -> PathBuf {
+    Path::new(ACTIVE).join(file)
+}
+
+#[cfg(test)]
+mod tests;
