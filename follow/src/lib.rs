@@ -12,6 +12,8 @@
 //! |---|---|
 //! | [`rows`] | rows of a table as lines of a file: exactly one entry for each row, or a bad row |
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
+//! | [`settings`] | `follow.toml`, parsed and validated |
+//! | [`cli`] | the commands |
 //!
 //! A module uses only those above it in this list, and of the postmapd crate only what is public there: the grammar of the
 //! files ([`postmapd::lookup::table`]), secrets and digests ([`postmapd::os`]), places in files
@@ -19,5 +21,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod cli;
 pub mod directory;
 pub mod rows;
+pub mod settings;

@@ -1,0 +1,127 @@
+//! The files that the settings name: the password, certificates and a key.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use postmapd::os::printable::printable;
+use postmapd::os::secret::Secret;
+use postmapd::os::whole_file::{MAX_TEXT, ReadError, read_secret};
+use thiserror::Error;
+
+use super::Settings;
+
+/// Why a file that a setting names cannot be used.
+#[derive(Debug, Error)]
+#[error("{}: error: the file of `{setting}` {kind}", printable(path.as_os_str().as_bytes()))]
+pub struct CredentialFileError {
+    /// The setting.
+    pub setting: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub kind: CredentialFileErrorKind,
+}
+
+/// The kinds of [`CredentialFileError`].
+#[derive(Debug, Error)]
+pub enum CredentialFileErrorKind {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}; create it, or let the user of postmapd-follow read it")]
+    Unreadable(ReadError),
+    /// Every user can read or write it.
+    #[error("is open to all users; make it private with chmod 0600, or 0640 if only its group may read it")]
+    Open,
+    /// The file is empty.
+    #[error("is empty; write the password to it")]
+    Empty,
+    /// There is more than a password.
+    #[error("has several lines; write nothing to it but the password")]
+    SeveralLines,
+    /// The file has no such block of PEM.
+    #[error("has no line `-----BEGIN {0}-----`; convert it to PEM")]
+    NotPem(&'static str),
+}
+
+impl Settings {
+    /// Returns the password, if there is a file with one: without its line end.
+    pub fn password(&self) -> Result<Option<Secret>, CredentialFileError> {
+        let Some(path) = &self.password_file else {
+            return Ok(None);
+        };
+        let error = |kind| error("password_file", path, kind);
+        let mut password = read_private("password_file", path)?;
+        password.strip_byte_order_mark();
+        password.strip_line_end();
+        if password.is_empty() {
+            return Err(error(CredentialFileErrorKind::Empty));
+        }
+        if password.expose().iter().any(|c| matches!(c, b'\n' | b'\r' | 0)) {
+            return Err(error(CredentialFileErrorKind::SeveralLines));
+        }
+        Ok(Some(password))
+    }
+
+    /// Checks all files that the settings name. Certificates are not parsed.
+    ///
+    /// # Errors
+    ///
+    /// An error for each file.
+    pub fn check_files(&self) -> Result<(), Vec<CredentialFileError>> {
+        let mut errors: Vec<_> = self.password().err().into_iter().collect();
+        let certificate = |setting, path: &Path| {
+            let text = read_secret(path, MAX_TEXT)
+                .map_err(|kind| error(setting, path, CredentialFileErrorKind::Unreadable(kind)))?;
+            expect_pem(setting, path, &text, "CERTIFICATE")
+        };
+        if let Some(ca) = &self.ca {
+            errors.extend(certificate("ca", ca).err());
+        }
+        if let Some((client_certificate, key)) = &self.client_certificate {
+            errors.extend(certificate("client_cert", client_certificate).err());
+            let key = read_private("client_key", key)
+                .and_then(|text| expect_pem("client_key", key, &text, "PRIVATE KEY"));
+            errors.extend(key.err());
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
+fn error(setting: &'static str, path: &Path, kind: CredentialFileErrorKind) -> CredentialFileError {
+    CredentialFileError {
+        setting,
+        path: path.to_owned(),
+        kind,
+    }
+}
+
+/// Reads a file that not every user may read.
+fn read_private(setting: &'static str, path: &Path) -> Result<Secret, CredentialFileError> {
+    let text = read_secret(path, MAX_TEXT).and_then(|text| Ok((text, fs::metadata(path)?)));
+    let (text, metadata) =
+        text.map_err(|kind| error(setting, path, CredentialFileErrorKind::Unreadable(kind)))?;
+    if metadata.permissions().mode() & 0o007 != 0 {
+        return Err(error(setting, path, CredentialFileErrorKind::Open));
+    }
+    Ok(text)
+}
+
+/// Checks that a file has a PEM block; `kind` is the end of its name, as in `EC PRIVATE KEY`.
+fn expect_pem(
+    setting: &'static str,
+    path: &Path,
+    text: &Secret,
+    kind: &'static str,
+) -> Result<(), CredentialFileError> {
+    let is_begin = |line: &[u8]| {
+        let name = line
+            .strip_prefix(b"-----BEGIN ")
+            .and_then(|line| line.trim_ascii_end().strip_suffix(b"-----"));
+        name.is_some_and(|name| name.ends_with(kind.as_bytes()))
+    };
+    if text.expose().split(|c| *c == b'\n').any(is_begin) {
+        return Ok(());
+    }
+    Err(error(setting, path, CredentialFileErrorKind::NotPem(kind)))
+}
