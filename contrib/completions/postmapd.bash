@@ -665,7 +665,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --server --commands --docker-mailserver --services --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --reload-errors --server --commands --docker-mailserver --services --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -720,6 +720,10 @@ _postmapd() {
                     return 0
                     ;;
                 --sandbox)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reload-errors)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1413,7 +1417,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__serve)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --log --log-format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --reload-errors --log --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1468,6 +1472,10 @@ _postmapd() {
                     return 0
                     ;;
                 --sandbox)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reload-errors)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -379,7 +379,9 @@ fn settings_file() -> String {
     of_table("", &mut page);
     for table in setting::tables() {
         let values = match table {
-            "reload" => "All values are seconds, from 0.01 to 86400; fractions are allowed.\n",
+            "reload" => {
+                "All values but that of errors are seconds, from 0.01 to 86400; fractions are allowed.\n"
+            }
             _ => "",
         };
         page.extend([".SS [", table, "]\n", values]);

@@ -236,6 +236,16 @@ pub enum NextHops {
     MainCf,
 }
 
+/// What a reload does with tables that have invalid entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReloadErrors {
+    /// It keeps the active configuration.
+    #[default]
+    Keep,
+    /// It applies them, as the start does: lookups that depend on an invalid entry get a temporary error.
+    Holes,
+}
+
 /// When changes of the files are detected and take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReloadTiming {
@@ -292,6 +302,8 @@ pub struct Settings {
     pub limits: Limits,
     /// When changes of the files are detected and take effect.
     pub reload_timing: ReloadTiming,
+    /// What a reload does with tables that have invalid entries.
+    pub reload_errors: ReloadErrors,
 }
 
 impl Default for Settings {
@@ -320,6 +332,7 @@ impl Default for Settings {
                 writer_timeout: Duration::ZERO,
                 in_flight: Duration::ZERO,
             },
+            reload_errors: ReloadErrors::default(),
         };
         for setting in setting::ALL {
             setting.read_default(&mut settings);

@@ -308,12 +308,13 @@ mod tests {
     }
 
     /// Values of every kind, which differ from each default.
-    const VALUES: [&str; 8] = [
+    const VALUES: [&str; 9] = [
         "7",
         "0600",
         "off",
         "root",
         "main.cf",
+        "holes",
         "192.0.2.7",
         "192.0.2.7:1",
         "socketmap:inet:127.0.0.1:1",

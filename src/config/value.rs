@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::unistd::{Group, User};
 
 use super::sourced::Sourced;
-use super::{Limits, NextHops, Settings};
+use super::{Limits, NextHops, ReloadErrors, Settings};
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::address::Delimiters;
 use crate::lookup::map::Maps;
@@ -135,6 +135,19 @@ pub(super) fn next_hops(given: &Sourced, settings: &mut Settings) -> Read {
         _ => {
             let finding = given.finding(Code::BadNextHops, "the value is neither postmapd nor main.cf");
             let help = "set it to postmapd, or to main.cf if main.cf has the next hops and postmapd only the credentials";
+            return Err(finding.help(help));
+        }
+    };
+    Ok(())
+}
+
+pub(super) fn reload_errors(given: &Sourced, settings: &mut Settings) -> Read {
+    settings.reload_errors = match given.value.as_str() {
+        "keep" => ReloadErrors::Keep,
+        "holes" => ReloadErrors::Holes,
+        _ => {
+            let finding = given.finding(Code::BadSetting, "the value is neither keep nor holes");
+            let help = "set it to keep, or to holes for a directory that a program generates from a source with many authors";
             return Err(finding.help(help));
         }
     };

@@ -8,7 +8,9 @@
 //!
 //! - sources that equal the active configuration change nothing;
 //! - sources with an error are rejected, unless the active configuration has errors too: then fixing one of two errors
-//!   takes effect;
+//!   takes effect. With the setting `reload.errors = "holes"`, invalid entries of tables are no reason to reject;
+//! - in either case, a source that becomes unusable is rejected: settings with an error, a file that cannot be read, a
+//!   table without any readable entry, and one with errors that a program has had open for writing for too long;
 //! - a source that is missing or empty, open for writing, or always changing is held: it keeps its active content for
 //!   as long as [`Waits`] says. The other sources wait for it for a moment, and are then applied without it;
 //! - the secrets of the default relay are one source in several files: they are held together;
@@ -100,6 +102,30 @@ pub(super) enum Action {
     Evaluate,
 }
 
+/// What the evaluation found of the settings, a table, or the default relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// It has no error.
+    Valid,
+    /// A table with invalid entries beside others.
+    InvalidEntries,
+    /// Nothing of it can be used.
+    Unusable,
+}
+
+/// The result of an evaluation.
+#[derive(Debug)]
+pub(super) struct Evaluation {
+    /// The number of errors.
+    pub(super) errors: usize,
+    /// The conditions of the settings, each table, and the default relay.
+    pub(super) conditions: Vec<Condition>,
+    /// Whether tables with invalid entries may be applied.
+    pub(super) accepts_invalid_entries: bool,
+    /// For each source, whether answers would change if it were missing or empty.
+    pub(super) loss_changes_answers: Vec<bool>,
+}
+
 /// The result of [`Decision::after_read`].
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -132,7 +158,11 @@ pub(super) struct Decision {
     loss_changes_answers: Vec<bool>,
     /// Whether the active configuration has no error.
     is_valid: bool,
+    /// The conditions of the active configuration. Empty before the first evaluation.
+    conditions: Vec<Condition>,
     last_read: Contents,
+    /// For each source, whether the last read used it although a program has it open for writing.
+    may_be_partial: Vec<bool>,
     waits: Waits,
     /// The findings of the last read, which are logged.
     logged: HashSet<String>,
@@ -150,11 +180,13 @@ impl Decision {
         };
         Self {
             waits: Waits::new(roles.len()),
+            may_be_partial: vec![false; roles.len()],
             roles,
             active: contents(Vec::new()),
             last_read: contents(digests),
             loss_changes_answers: Vec::new(),
             is_valid: false,
+            conditions: Vec::new(),
             logged_of_active: HashSet::new(),
             logged,
         }
@@ -169,6 +201,7 @@ impl Decision {
         now: Instant,
     ) -> Outcome {
         let mut is_held = Vec::with_capacity(seen.len());
+        let mut may_be_partial = Vec::with_capacity(seen.len());
         let mut is_unpaired = false;
         for (source, (seen, role)) in seen.iter().zip(&self.roles).enumerate() {
             let reason = self.reason(source, seen, timing, now);
@@ -176,6 +209,10 @@ impl Decision {
                 .waits
                 .record_read(source, reason, seen.is_unchanged, timing.empty_grace, now);
             is_held.push(held);
+            // The writer timeout is over. That it was is known until the file changes again.
+            let was_partial = self.may_be_partial.get(source).copied().unwrap_or_default();
+            let is_open = seen.written_since.is_some() || was_partial && seen.is_unchanged;
+            may_be_partial.push(is_open && reason.is_none());
             is_unpaired |= held && self.may_match_the_other(source, *role, seen, reason);
         }
         // Next hop and login of the default relay are in several files.
@@ -196,7 +233,7 @@ impl Decision {
             is_unpaired: is_unpaired && is_other,
         };
         Outcome {
-            action: self.next_action(contents, cause, now),
+            action: self.next_action(contents, may_be_partial, cause, now),
             is_held,
             awaited: self
                 .waits
@@ -204,7 +241,14 @@ impl Decision {
         }
     }
 
-    fn next_action(&mut self, contents: Contents, cause: Cause, now: Instant) -> Action {
+    fn next_action(
+        &mut self,
+        contents: Contents,
+        may_be_partial: Vec<bool>,
+        cause: Cause,
+        now: Instant,
+    ) -> Action {
+        let was_partial = std::mem::replace(&mut self.may_be_partial, may_be_partial);
         let is_requested = cause == Cause::Request;
         let is_waiting = self.waits.is_any();
         let is_reload = cause != Cause::Poll && !is_waiting;
@@ -219,7 +263,7 @@ impl Decision {
                 is_reload: is_reload || is_return,
             };
         }
-        if contents == self.last_read && !is_requested {
+        if contents == self.last_read && self.may_be_partial == was_partial && !is_requested {
             return Action::StillRejected { is_reload };
         }
         // Files that are saved together take effect together.
@@ -234,22 +278,42 @@ impl Decision {
         Action::Evaluate
     }
 
-    /// Returns what to do with the last read, which has `errors` errors. `loss_changes_answers`
-    /// has for each source whether answers would change if it were missing or empty.
-    pub(super) fn after_evaluation(&mut self, errors: usize, loss_changes_answers: Vec<bool>) -> Verdict {
-        if errors > 0 && self.is_valid {
+    /// Returns what to do with the last read.
+    pub(super) fn after_evaluation(&mut self, evaluation: Evaluation) -> Verdict {
+        let has_errors = evaluation.errors > 0;
+        let is_intolerable = self.is_valid && !evaluation.accepts_invalid_entries;
+        if has_errors && (is_intolerable || self.becomes_unusable(&evaluation.conditions)) {
             return Verdict::Reject;
         }
         if self.last_read == self.active {
             return Verdict::Same;
         }
-        self.is_valid = errors == 0;
+        self.is_valid = !has_errors;
         self.active = self.last_read.clone();
-        self.loss_changes_answers = loss_changes_answers;
+        self.conditions = evaluation.conditions;
+        self.loss_changes_answers = evaluation.loss_changes_answers;
         self.logged_of_active.clone_from(&self.logged);
         Verdict::Apply {
             is_unpaired: self.active.is_unpaired,
         }
+    }
+
+    /// Returns whether anything would become unusable that is usable in the active configuration.
+    fn becomes_unusable(&self, conditions: &[Condition]) -> bool {
+        // Sources and conditions both begin with the settings and the tables.
+        let is_new_and_partial = |source: usize| {
+            self.may_be_partial.get(source) == Some(&true)
+                && self.last_read.digests.get(source) != self.active.digests.get(source)
+        };
+        let mut both = self.conditions.iter().zip(conditions).enumerate();
+        both.any(|(part, (before, now))| {
+            let is_unusable = match now {
+                Condition::Valid => false,
+                Condition::InvalidEntries => is_new_and_partial(part),
+                Condition::Unusable => true,
+            };
+            is_unusable && *before != Condition::Unusable
+        })
     }
 
     /// Takes the findings of the last read. Returns for each whether it is not logged yet.

@@ -8,11 +8,12 @@ use std::hash::RandomState;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::decision::{Condition, Evaluation};
 use super::load::{self, RawSources, changing_finding};
 use super::reload_status::FileVersion;
 use super::source_file::{Directory, SourceFile};
 use super::tls_conflicts;
-use crate::config::{NextHops, Settings, Sources};
+use crate::config::{NextHops, ReloadErrors, Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::relay_tls::RelayTls;
@@ -34,8 +35,22 @@ pub(crate) struct LoadedConfig {
     pub findings: Findings,
     /// Those of the findings that concern the default relay.
     pub(super) default_findings: Findings,
+    /// The conditions of the settings, each table, and the default relay.
+    conditions: Vec<Condition>,
     /// The version of each file, in the order of [`super::load::paths`].
     pub versions: Vec<FileVersion>,
+}
+
+impl LoadedConfig {
+    /// Returns what decides whether it may become active. `raw` are the sources that were evaluated.
+    pub(super) fn evaluation(&self, raw: &RawSources) -> Evaluation {
+        Evaluation {
+            errors: self.findings.errors(),
+            conditions: self.conditions.clone(),
+            accepts_invalid_entries: self.settings.reload_errors == ReloadErrors::Holes,
+            loss_changes_answers: raw.loss_changes_answers(&self.snapshot),
+        }
+    }
 }
 
 /// Reads and evaluates everything, with no active configuration.
@@ -56,9 +71,27 @@ impl RawSources {
                     .help("mount its directory instead of the file, and restart this container"),
             );
         }
+        let errors_before = findings.errors();
         let settings = settings(&self.settings_file, sources, &mut findings);
+        let has_valid_settings = findings.errors() == errors_before;
         let (default, default_findings) = self.default_relay(sources);
         let snapshot = self.snapshot(sources, &settings, active, default, &mut findings);
+        let whole = |is_valid| {
+            if is_valid {
+                Condition::Valid
+            } else {
+                Condition::Unusable
+            }
+        };
+        let tables = self
+            .tables
+            .iter()
+            .map(|(spec, _)| condition(snapshot.table(spec)));
+        let conditions = [whole(has_valid_settings)]
+            .into_iter()
+            .chain(tables)
+            .chain([whole(default_findings.errors() == 0)]);
+        let conditions = conditions.collect();
         findings.append(&default_findings);
         let mut versions = self.versions.clone();
         for version in &mut versions {
@@ -70,6 +103,7 @@ impl RawSources {
             settings,
             findings,
             default_findings,
+            conditions,
             versions,
         }
     }
@@ -144,6 +178,15 @@ impl RawSources {
             .relay
             .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
         (default.into(), findings)
+    }
+}
+
+/// Returns the condition of a table. Where not one line has a readable key, the file is no table.
+fn condition(table: Option<&Arc<Table>>) -> Condition {
+    match table.filter(|table| table.is_readable()) {
+        Some(table) if table.findings().errors() == 0 => Condition::Valid,
+        Some(table) if !table.is_empty() => Condition::InvalidEntries,
+        _ => Condition::Unusable,
     }
 }
 

@@ -52,7 +52,7 @@ use evaluate::LoadedConfig;
 use load::RawSources;
 use poll::Poll;
 pub(crate) use reload_log::log_finding;
-use reload_log::{finding_of_wait, log_findings, log_snapshot};
+use reload_log::{finding_of_wait, log_active_errors, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
 use reload_status::ReloadStatus;
 use waits::{Awaited, GROUP_WAIT};
@@ -119,7 +119,7 @@ impl Reloader {
         let logged = logged.iter().map(ToString::to_string).collect();
         let mut decision = Decision::new(load::roles(&sources), raw.digests.clone(), logged);
         log_findings(&loaded.findings, &mut decision);
-        decision.after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot));
+        decision.after_evaluation(loaded.evaluation(&raw));
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         log_snapshot(&loaded.snapshot, &loaded.findings, started.elapsed());
         let status = Arc::new(ReloadStatus::new(loaded.versions, loaded.findings));
@@ -373,13 +373,11 @@ impl Reloader {
     ) {
         let current = active_snapshot.load();
         let generation = current.generation;
+        let verdict = self.decision.after_evaluation(loaded.evaluation(&raw));
         let findings = Arc::new(loaded.findings);
         let errors = findings.errors();
         // Each outcome is recorded before it is logged: who reads the log and then asks for the status finds it there.
-        let is_unpaired = match self
-            .decision
-            .after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot))
-        {
+        let is_unpaired = match verdict {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
                 self.status.record_unchanged(true);
@@ -425,8 +423,11 @@ impl Reloader {
         };
         let before = active_snapshot.publish(snapshot);
         self.status.record_applied(loaded.versions, Arc::clone(&findings));
-        log_findings(&findings, &mut self.decision);
+        let has_new_error = log_findings(&findings, &mut self.decision);
         log_snapshot(&active_snapshot.load(), &findings, started.elapsed());
+        if has_new_error {
+            log_active_errors(generation + 1, errors);
+        }
         drop_when_unused(before);
     }
 

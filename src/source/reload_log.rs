@@ -25,15 +25,18 @@ pub(super) fn finding_of_wait(path: &Path, reason: WaitReason) -> Finding {
     }
 }
 
-/// Logs the findings that are not logged yet.
-pub(super) fn log_findings(findings: &Findings, decision: &mut Decision) {
+/// Logs the findings that are not logged yet. Returns whether any of them is an error.
+pub(super) fn log_findings(findings: &Findings, decision: &mut Decision) -> bool {
     let is_to_log = decision.take_unlogged(findings.iter().map(ToString::to_string).collect());
+    let mut has_error = false;
     for (finding, _) in findings.iter().zip(is_to_log).filter(|(_, is_to_log)| *is_to_log) {
         log_finding(finding);
+        has_error |= finding.severity == Severity::Error;
     }
     if findings.dropped() > 0 {
         warn!(findings = findings.dropped(), "further findings not shown");
     }
+    has_error
 }
 
 /// Logs a finding, as `FILE:LINE:COLUMN: severity: message; help`.
@@ -55,5 +58,14 @@ pub(super) fn log_snapshot(snapshot: &Snapshot, findings: &Findings, duration: D
         warnings = findings.warnings(),
         duration_us = duration.as_micros(),
         "loaded"
+    );
+}
+
+/// Logs that a snapshot with errors became active.
+pub(super) fn log_active_errors(generation: u64, errors: usize) {
+    error!(
+        generation,
+        errors,
+        "applied with errors; lookups that depend on them return a temporary error until they are fixed"
     );
 }

@@ -24,7 +24,7 @@ pub(crate) enum ReloadOutcome {
     Changed,
     /// The sources were active already.
     Unchanged,
-    /// The sources have errors, or could not be read as of one moment.
+    /// The sources have errors, whether they became active or not, or could not be read as of one moment.
     Failed,
 }
 
@@ -115,6 +115,12 @@ impl StatusReport {
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
         self.findings.errors() == 0 && self.files.iter().all(|file| file.invalid.is_none())
+    }
+
+    /// Returns whether the files have errors and are active nevertheless.
+    #[must_use]
+    pub(crate) fn errors_are_active(&self) -> bool {
+        self.findings.errors() > 0 && self.files.iter().all(|file| file.is_active)
     }
 
     /// Returns how many reloads had this outcome.

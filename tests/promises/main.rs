@@ -49,6 +49,7 @@ mod relay_cases;
 mod relay_command;
 mod reload_changes;
 mod reload_failures;
+mod reload_holes;
 mod reload_memory;
 mod reload_soak;
 mod reload_waits;

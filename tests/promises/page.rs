@@ -124,7 +124,7 @@ fn the_state_counts_recent_temporary_errors() {
         let (_, state) = body.split_once("role=\"status\">").unwrap();
         state.split_once('<').unwrap().0.to_owned()
     };
-    let errors = "The files had errors at the start. Lookups that depend on them return a temporary error until they are fixed.";
+    let errors = "The files have errors, and their valid entries are active. Lookups that depend on the errors return a temporary error until they are fixed.";
     assert_eq!(state(), errors);
     let mut client = Socketmap::to(&daemon, 0);
     assert!(client.query("relayhost", "x@bad.test").is_cannot_tell());

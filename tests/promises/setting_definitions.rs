@@ -104,6 +104,7 @@ fn another_value(setting: &Setting) -> String {
         "\"0600\"",
         "\"root\"",
         "\"main.cf\"",
+        "\"holes\"",
         "\"192.0.2.7\"",
         "\"127.0.0.1:1\"",
         "\"tcp:127.0.0.1:1:sasl\"",

@@ -64,7 +64,7 @@ fn quoted(text: &str) -> String {
 fn texts() -> BTreeMap<String, Vec<(String, bool)>> {
     type Texts = BTreeMap<String, BTreeMap<String, Vec<String>>>;
     let texts: Texts = basic_toml::from_str(include_str!("../settings-texts.toml")).unwrap();
-    assert!(texts.len() >= 9 && texts.values().flat_map(|both| both.values().flatten()).count() >= 48);
+    assert!(texts.len() >= 10 && texts.values().flat_map(|both| both.values().flatten()).count() >= 48);
     let of = |(key, both): (String, BTreeMap<String, Vec<String>>)| {
         let both = both.into_iter().flat_map(|(kind, texts)| {
             let is_right = kind == "right";
@@ -73,6 +73,11 @@ fn texts() -> BTreeMap<String, Vec<(String, bool)>> {
         (key, both.collect())
     };
     texts.into_iter().map(of).collect()
+}
+
+/// The variable of a key.
+fn variable(key: &str) -> String {
+    format!("POSTMAPD_{}", key.replace('.', "_").to_uppercase())
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn a_setting_is_parsed_alike_from_a_flag_a_variable_and_the_settings_file() {
                     format!("{listen}{settings}")
                 })
             };
-            let flag = format!("--{}={text}", key.replace('_', "-"));
+            let flag = format!("--{}={text}", key.replace(['_', '.'], "-"));
             let by_flag = postconf(&setup(""), &[flag]);
             let by_file = postconf(&setup(&format!("{key} = {}\n", quoted(&text))), &[]);
             assert_eq!(by_flag.code == Some(0), is_right, "{key} {text:?}: {by_flag:?}");
@@ -98,8 +103,7 @@ fn a_setting_is_parsed_alike_from_a_flag_a_variable_and_the_settings_file() {
             );
             // An empty variable is unset.
             if !text.is_empty() {
-                let name = format!("POSTMAPD_{}", key.to_uppercase());
-                let by_variable = postconf(&setup("").env(name, &text), &[]);
+                let by_variable = postconf(&setup("").env(variable(&key), &text), &[]);
                 assert_eq!(
                     by_flag, by_variable,
                     "{key} {text:?}, in a flag and in a variable"
@@ -129,8 +133,7 @@ fn an_empty_or_whitespace_variable_is_unset() {
     for value in ["", " ", "\r\n"] {
         for key in texts().keys() {
             let setup = Setup::new().settings("listen = \"socketmap:inet:127.0.0.1:10459\"\n");
-            let name = format!("POSTMAPD_{}", key.to_uppercase());
-            let with = postconf(&setup.clone().env(name, value), &[]);
+            let with = postconf(&setup.clone().env(variable(key), value), &[]);
             assert_eq!(with.code, Some(0), "{key} {value:?}: {with:?}");
             assert_eq!(with, postconf(&setup, &[]), "{key} {value:?}");
         }

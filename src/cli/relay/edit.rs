@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::super::{Error, print_environment, print_message};
 use super::wait::Wait;
 use super::{MAX_ERRORS_SHOWN, RelayError, effective, key, tls};
-use crate::config::Sources;
+use crate::config::{ReloadErrors, Sources};
 use crate::diagnostics::{Findings, Place, Severity};
 use crate::lookup::table::edit::{self, Change, Edited};
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_TLS, TableSpec};
@@ -118,7 +118,11 @@ pub(super) fn report(
         shown += 1;
     }
     if shown > 0 {
-        warnings.push("until this is fixed, a running server keeps its active tables".to_owned());
+        let effect = match loaded.settings.reload_errors {
+            ReloadErrors::Keep => "until this is fixed, a running server keeps its active tables",
+            ReloadErrors::Holes => "until this is fixed, lookups that depend on it get a temporary error",
+        };
+        warnings.push(effect.to_owned());
     }
     let mut out = io::stdout().lock();
     writeln!(out, "{}: {done}{}", printable(key), summary.line)?;

@@ -300,6 +300,20 @@ pub static ALL: &[&Setting] = &[
         kind: Kind::SecondsOrZero(|settings| &mut settings.reload_timing.in_flight),
         ..OF_FILE
     },
+    &Setting {
+        key: Some("reload.errors"),
+        flag: Some("--reload-errors"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_RELOAD_ERRORS"),
+        value: "keep|holes",
+        default: SettingDefault::Value("keep"),
+        about: "What a reload does with a table file that has an error: keep the last valid configuration until it is fixed, or \
+                apply the file as at the start, so that only the lookups that depend on the error get a temporary error \
+                (holes). holes is for a directory that a program generates from a source with many authors. In both cases, \
+                invalid settings, a file that cannot be read and a file without any readable entry change nothing",
+        takes_effect: TakesEffect::OnReload,
+        kind: Kind::Text(value::reload_errors),
+    },
     &LOG,
     &LOG_FORMAT,
 ];

@@ -68,7 +68,7 @@ pub struct Table {
     index: Index,
     /// The kinds of keys. A table of domains only, as most are, is not searched for an address.
     kinds: Kinds,
-    /// The invalid entries. They are few: a table with errors is served only if there never was a valid one.
+    /// The invalid entries: few, but for a file that has been wrong since the start or is generated (`reload.errors`).
     invalid_entries: HashSet<Location>,
     /// The next hops, each once, if the values are next hops.
     next_hops: DistinctValues,
@@ -132,7 +132,7 @@ impl Table {
         text: &Text,
     ) -> Arc<Self> {
         // The text of a file that could not be read completely is not known.
-        let previous = previous.filter(|table| table.spec == spec && table.incomplete.is_none());
+        let previous = previous.filter(|table| table.spec == spec && table.is_readable());
         match previous {
             Some(table) if table.entries.blocks.matches(text) => Arc::clone(table),
             Some(table) => Arc::new(
@@ -301,6 +301,12 @@ impl Table {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.incomplete.is_none()
+    }
+
+    /// Whether the file could be read, apart from lines with errors.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.incomplete != Some(self.spec.unreadable)
     }
 
     /// Whether it is certain that there is no entry.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Action, Cause, Decision, Outcome, Role, SourceState, Timing, Verdict};
+use super::{Action, Cause, Condition, Decision, Evaluation, Outcome, Role, SourceState, Timing, Verdict};
 use crate::lookup::table::spec::ValueKind;
 
 const ROLES: [Role; 5] = [
@@ -24,7 +24,7 @@ const TIMING: Timing = Timing {
 /// The poll interval.
 const POLL: Duration = Duration::from_secs(10);
 
-/// The content of a source.
+/// The content of a source. In valid settings, an odd number is `reload.errors = "holes"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Text {
     /// The source is missing or has no byte.
@@ -32,9 +32,12 @@ enum Text {
     Good(u8),
     /// Valid, with a warning.
     Odd(u8),
+    /// With invalid entries, if it is a table; else invalid as a whole.
     Bad(u8),
     /// An incomplete text.
     Torn(u8),
+    /// Unreadable.
+    Lost(u8),
 }
 
 impl Text {
@@ -45,6 +48,7 @@ impl Text {
             Self::Bad(number) => 2000 + u64::from(number),
             Self::Torn(number) => 3000 + u64::from(number),
             Self::Odd(number) => 4000 + u64::from(number),
+            Self::Lost(number) => 5000 + u64::from(number),
         }
     }
 
@@ -62,6 +66,8 @@ impl Text {
 struct File {
     text: Text,
     written_since: Option<Instant>,
+    /// Whether it was used, and not changed since, because its writer took longer than the writer timeout.
+    is_partial: bool,
     /// Whether it is touched continuously.
     is_busy: bool,
     is_unchanged: bool,
@@ -92,13 +98,14 @@ impl World {
         let file = |text: &Text| File {
             text: *text,
             written_since: None,
+            is_partial: false,
             is_busy: false,
             is_unchanged: true,
         };
         let mut decision = Decision::new(ROLES.to_vec(), digests, HashSet::new());
         let is_new = decision.take_unlogged(lines(&findings));
         assert!(is_new.iter().all(|is_new| *is_new));
-        let verdict = decision.after_evaluation(errors(&texts).len(), loss_changes_answers(&texts));
+        let verdict = decision.after_evaluation(evaluation(&texts));
         assert_eq!(verdict, Verdict::Apply { is_unpaired: false });
         Self {
             now: Instant::now(),
@@ -117,6 +124,7 @@ impl World {
     fn change(&mut self, file: usize, change: impl FnOnce(&mut File, Instant)) {
         let now = self.now;
         let file = &mut self.files[file];
+        file.is_partial = false;
         change(file, now);
         file.is_unchanged = false;
         self.read(Cause::Change);
@@ -156,6 +164,7 @@ impl World {
                 .is_some_and(|since| since + TIMING.writer_timeout <= self.now)
             {
                 file.written_since = None;
+                file.is_partial = true;
             }
         }
         for wait in &awaited {
@@ -207,17 +216,14 @@ impl World {
             );
         }
         self.logged = findings.iter().copied().collect();
-        let verdict = self
-            .decision
-            .after_evaluation(errors_now.len(), loss_changes_answers(&texts));
+        let verdict = self.decision.after_evaluation(evaluation(&texts));
+        let was_valid = errors(&self.active).is_empty();
+        let must_keep = !errors_now.is_empty()
+            && (was_valid && !accepts_holes(&texts) || self.loses_a_source(&texts, is_held));
         self.is_rejected = verdict == Verdict::Reject;
         match verdict {
             Verdict::Apply { is_unpaired } => {
-                let was_valid = errors(&self.active).is_empty();
-                assert!(
-                    errors_now.is_empty() || !was_valid,
-                    "no invalid file replaces a valid one"
-                );
+                assert!(!must_keep, "no bad file replaces a good one");
                 assert!(
                     texts != self.active || self.is_unpaired && !is_unpaired,
                     "nothing is published twice"
@@ -228,8 +234,21 @@ impl World {
                 self.logged_of_active.clone_from(&self.logged);
             }
             Verdict::Same => assert_eq!(texts, self.active),
-            Verdict::Reject => assert!(!errors_now.is_empty()),
+            Verdict::Reject => assert!(must_keep, "only what must not be used is rejected"),
         }
+    }
+
+    /// Whether a usable source would be replaced by one of which nothing can be used, or which is only partly written.
+    fn loses_a_source(&self, texts: &[Text], is_held: &[bool]) -> bool {
+        let is_half_written = |part: usize| {
+            let file = &self.files[part];
+            file.is_partial && !is_held[part] && !file.text.is_valid() && texts[part] != self.active[part]
+        };
+        let both = conditions(&self.active).into_iter().zip(conditions(texts));
+        both.enumerate().any(|(part, (before, now))| {
+            let is_table = matches!(ROLES[part], Role::Table(_));
+            before != Condition::Unusable && (now == Condition::Unusable || is_table && is_half_written(part))
+        })
     }
 
     #[track_caller]
@@ -271,8 +290,40 @@ fn lines(findings: &[(usize, Text)]) -> Vec<String> {
     findings.iter().map(|finding| format!("{finding:?}")).collect()
 }
 
-fn loss_changes_answers(texts: &[Text]) -> Vec<bool> {
-    texts.iter().map(|text| *text != Text::Empty).collect()
+/// Of the settings, the tables, and the secrets together.
+fn conditions(texts: &[Text]) -> Vec<Condition> {
+    let whole = |text: &Text| {
+        if text.is_valid() {
+            Condition::Valid
+        } else {
+            Condition::Unusable
+        }
+    };
+    let table = |text: &Text| match text {
+        Text::Bad(_) | Text::Torn(_) => Condition::InvalidEntries,
+        text => whole(text),
+    };
+    let secrets = texts[3..].iter().find(|text| !text.is_valid());
+    vec![
+        whole(&texts[0]),
+        table(&texts[MAP]),
+        table(&texts[LOGINS]),
+        whole(secrets.unwrap_or(&texts[3])),
+    ]
+}
+
+/// Whether these settings are valid and have `reload.errors = "holes"`.
+fn accepts_holes(texts: &[Text]) -> bool {
+    matches!(texts[0], Text::Good(number) | Text::Odd(number) if number % 2 == 1)
+}
+
+fn evaluation(texts: &[Text]) -> Evaluation {
+    Evaluation {
+        errors: errors(texts).len(),
+        conditions: conditions(texts),
+        accepts_invalid_entries: accepts_holes(texts),
+        loss_changes_answers: texts.iter().map(|text| *text != Text::Empty).collect(),
+    }
 }
 
 fn good(number: u8) -> Vec<Text> {
@@ -294,6 +345,77 @@ fn a_valid_file_is_applied_at_once_and_an_invalid_one_never() {
     world.save(MAP, Text::Good(3));
     world.has_tables(Text::Good(3), Text::Good(2));
     assert_eq!(world.generation, 3);
+}
+
+/// The texts of a directory whose settings accept invalid entries.
+fn with_holes() -> Vec<Text> {
+    let mut texts = good(0);
+    texts[0] = Text::Good(1);
+    texts
+}
+
+#[test]
+fn with_holes_a_table_with_invalid_entries_takes_effect_and_does_not_block_the_others() {
+    let mut world = World::start(with_holes());
+    world.save(MAP, Text::Bad(1));
+    world.save(LOGINS, Text::Good(2));
+    world.has_tables(Text::Bad(1), Text::Good(2));
+    world.save(LOGINS, Text::Bad(3));
+    world.save(MAP, Text::Good(3));
+    world.has_tables(Text::Good(3), Text::Bad(3));
+    // The settings that are saved with the tables decide.
+    world.save(LOGINS, Text::Good(3));
+    world.files[MAP].text = Text::Bad(4);
+    world.save(0, Text::Good(2));
+    assert_eq!(
+        (world.active[0], world.active[MAP]),
+        (Text::Good(1), Text::Good(3))
+    );
+    world.save(0, Text::Good(3));
+    assert_eq!(
+        (world.active[0], world.active[MAP]),
+        (Text::Good(3), Text::Bad(4))
+    );
+}
+
+#[test]
+fn with_holes_or_active_errors_no_source_becomes_unusable_and_an_emptied_one_has_its_grace() {
+    let mut started_with_error = good(0);
+    started_with_error[MAP] = Text::Bad(0);
+    for first in [with_holes(), started_with_error] {
+        for (source, text) in [
+            (0, Text::Bad(1)),
+            (0, Text::Lost(1)),
+            (MAP, Text::Lost(1)),
+            (LOGINS, Text::Lost(1)),
+            (3, Text::Bad(1)),
+        ] {
+            let mut world = World::start(first.clone());
+            world.save(source, text);
+            world.pass(Duration::from_secs(60));
+            world.read(Cause::Request);
+            assert_eq!(world.active, first, "{source} {text:?}");
+        }
+        let mut world = World::start(first.clone());
+        world.save(LOGINS, Text::Empty);
+        world.pass(Duration::from_millis(4999));
+        assert_eq!(world.active, first);
+    }
+}
+
+#[test]
+fn with_holes_a_half_written_table_is_not_used_even_after_the_writer_timeout() {
+    let mut world = World::start(with_holes());
+    world.change(MAP, |file, now| {
+        file.text = Text::Torn(1);
+        file.written_since = Some(now);
+    });
+    world.pass(Duration::from_secs(60));
+    world.read(Cause::Request);
+    assert_eq!(world.active[MAP], Text::Good(0));
+    // The program closes it: these are its last words.
+    world.save(MAP, Text::Torn(1));
+    assert_eq!(world.active[MAP], Text::Torn(1));
 }
 
 #[test]
@@ -588,11 +710,9 @@ fn unchanged_sources_are_evaluated_again_only_on_request() {
             let outcome = world.decision.after_read(&seen, cause, TIMING, world.now);
             assert_eq!(outcome.action, action);
         }
-        let errors = usize::from(!text.is_valid());
-        assert_eq!(
-            world.decision.after_evaluation(errors, vec![true; ROLES.len()]),
-            verdict
-        );
+        let mut texts = good(0);
+        texts[MAP] = text;
+        assert_eq!(world.decision.after_evaluation(evaluation(&texts)), verdict);
     }
 }
 
@@ -620,6 +740,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (0_u8..4).prop_map(Text::Good),
         2 => (0_u8..2).prop_map(Text::Odd),
         2 => (0_u8..3).prop_map(Text::Bad),
+        1 => (0_u8..2).prop_map(Text::Lost),
         1 => Just(Text::Empty),
     ];
     let event = prop_oneof![
@@ -667,11 +788,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     /// In any order of edits, torn writes, losses, errors, fixes, requests and jumps of the clock: no invalid file
-    /// replaces a valid one, nothing is published twice, and each finding and each wait is logged once (all asserted on
-    /// the way). After the last event, the files are active if they are valid; otherwise the last valid texts are.
+    /// replaces a valid one, but for tables with invalid entries if the settings accept them; nothing is published twice,
+    /// and each finding and each wait is logged once (all asserted on the way). After the last event, the files are active
+    /// if they are valid or acceptable; otherwise the last such texts are.
     #[test]
     fn in_any_order_of_events_the_last_valid_content_becomes_active(
-        first in prop::collection::vec(prop_oneof![3 => Just(Text::Good(0)), 1 => Just(Text::Odd(0)), 1 => Just(Text::Bad(0)), 1 => Just(Text::Empty)], ROLES.len()),
+        first in prop::collection::vec(prop_oneof![3 => Just(Text::Good(0)), 1 => Just(Text::Odd(0)), 1 => Just(Text::Bad(0)), 1 => Just(Text::Lost(0)), 1 => Just(Text::Empty)], ROLES.len()),
         events in events(),
     ) {
         let mut world = World::start(first);
@@ -679,11 +801,11 @@ proptest! {
             world.happens(event);
         }
         for file in 0..ROLES.len() {
-            let File { text, written_since, is_busy, .. } = world.files[file];
+            let File { text, written_since, is_partial, is_busy, .. } = world.files[file];
             if is_busy {
                 world.change(file, |file, _| file.is_busy = false);
             }
-            if written_since.is_some() {
+            if written_since.is_some() || is_partial {
                 world.save(file, text);
             }
         }
@@ -692,8 +814,10 @@ proptest! {
         if errors(&now).is_empty() {
             prop_assert_eq!(&world.active, &now);
             prop_assert!(!world.is_unpaired);
-        } else if !errors(&world.active).is_empty() {
-            // There was never a valid text: the newest one is active, so that each fix takes effect.
+        } else if !world.loses_a_source(&now, &[false; ROLES.len()])
+            && (accepts_holes(&now) || !errors(&world.active).is_empty())
+        {
+            // Without an earlier valid text, or with settings that accept it: each edit and each fix takes effect.
             prop_assert_eq!(&world.active, &now);
         }
         // After that, nothing changes any more.

@@ -135,19 +135,19 @@ impl State {
                 "Lookups are not answered. Restart postmapd.",
             );
         }
-        if !report.is_ready() && report.last_success.is_some() {
+        if !report.is_ready() && report.errors_are_active() {
             return state(
                 "bad",
                 "invalid files",
-                "The files on disk are not used. Lookups are answered from the last valid version.",
+                "The files have errors, and their valid entries are active. Lookups that depend on the errors return a \
+                 temporary error until they are fixed.",
             );
         }
         if !report.is_ready() {
             return state(
                 "bad",
                 "invalid files",
-                "The files had errors at the start. Lookups that depend on them return a temporary error until they are \
-                 fixed.",
+                "The files on disk are not used. Lookups are answered from the last valid version.",
             );
         }
         if files_differ {
