@@ -350,10 +350,7 @@ fn entry(spec: &TableSpec, key: &[u8], value: &[u8]) -> Result<Secret, String> {
             .to_owned()
     };
     let line = line(key, value);
-    // With a line end in the key or in the value there are two lines, of which one may be a comment.
-    if line.expose().iter().position(|c| *c == b'\n') != line.len().checked_sub(1) {
-        return Err(misread());
-    }
+    // Neither a key nor a value that was parsed has a line end, so an equal one has none either.
     match parse(spec, &line) {
         Parsed::Entry(parsed, Content::Value(content)) if parsed == key && content == value => {}
         // An empty value, or DUNNO.

@@ -57,12 +57,17 @@ pub struct Directory {
 
 impl Directory {
     /// Opens and locks the directory `path`, and activates a whole generation, if there is one: the active one, or else the
-    /// newest.
-    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        Self::open_on(path, Box::new(System))
+    /// newest. If there is none, lookups in these tables return a temporary error until the first publication, and not that
+    /// there is no entry.
+    pub fn open(path: &Path, tables: &[&'static TableSpec]) -> Result<Self, DirectoryError> {
+        Self::open_on(path, tables, Box::new(System))
     }
 
-    fn open_on(path: &Path, disk: Box<dyn Disk>) -> Result<Self, DirectoryError> {
+    fn open_on(
+        path: &Path,
+        tables: &[&'static TableSpec],
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, DirectoryError> {
         let metadata = fs::metadata(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => DirectoryErrorKind::Missing.at(path),
             _ => DirectoryErrorKind::system("open it", path)(error),
@@ -87,7 +92,7 @@ impl Directory {
             active: None,
             synced: None,
         };
-        directory.recover()?;
+        directory.recover(tables)?;
         Ok(directory)
     }
 
@@ -159,9 +164,9 @@ impl Directory {
             .map_err(DirectoryErrorKind::system("flush it to the disk", &self.path))
     }
 
-    /// Activates a whole generation after a start. Without one, everything remains as it is, and is replaced by the first
-    /// publication.
-    fn recover(&mut self) -> Result<(), DirectoryError> {
+    /// Activates a whole generation after a start. Without one, links to the tables lead to nothing, or remain as they are, and
+    /// the first publication replaces what is there.
+    fn recover(&mut self, tables: &[&'static TableSpec]) -> Result<(), DirectoryError> {
         self.remove_if_present(&self.path.join(NEXT))?;
         let target = fs::read_link(self.path.join(ACTIVE)).ok();
         let active = target.and_then(|target| target.to_str().map(str::to_owned));
@@ -177,8 +182,11 @@ impl Directory {
                 .iter()
                 .rev()
                 .find_map(|name| Generation::read(&self.path, name));
-            let Some(newest) = newest else { return Ok(()) };
             self.is_ours(ACTIVE)?;
+            let Some(newest) = newest else {
+                // A missing file would be an empty table, and a link to nothing is an unreadable one.
+                return tables.iter().try_for_each(|spec| self.link_file(spec.file));
+            };
             self.activate(&newest)?;
             self.active = Some(newest);
         }
@@ -202,15 +210,17 @@ impl Directory {
     /// Creates the links to the files of a generation. Links to files that the active one does not have lead to nothing until it
     /// is replaced.
     fn link_files(&self, generation: &Generation) -> Result<(), DirectoryError> {
-        for file in &generation.files {
-            if !self.is_ours(file)? {
-                let path = self.path.join(file);
-                self.disk
-                    .link(&target_of(file), &path)
-                    .map_err(DirectoryErrorKind::system("create it", path))?;
-            }
+        generation.files.iter().try_for_each(|file| self.link_file(file))
+    }
+
+    fn link_file(&self, file: &str) -> Result<(), DirectoryError> {
+        if self.is_ours(file)? {
+            return Ok(());
         }
-        Ok(())
+        let path = self.path.join(file);
+        self.disk
+            .link(&target_of(file), &path)
+            .map_err(DirectoryErrorKind::system("create it", path))
     }
 
     /// Returns whether a name in the directory is a link of this program, which may not exist yet. Anything else of this

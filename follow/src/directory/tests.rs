@@ -103,6 +103,8 @@ struct Faults {
     has_failed: Cell<bool>,
     /// Whether a program starts after a loss of power, when a server reads what it left.
     is_starting: Cell<bool>,
+    /// Whether a state was active, so that one always is.
+    was_active: Cell<bool>,
     /// The files and directories that were flushed.
     flushed: RefCell<BTreeSet<PathBuf>>,
     /// The links when the directory was flushed.
@@ -148,7 +150,8 @@ impl Faults {
 
     fn read(&self) {
         if !self.is_starting.get() {
-            seen(&self.path);
+            let is_active = seen(&self.path).is_some();
+            assert!(is_active || !self.was_active.replace(is_active));
         }
     }
 
@@ -219,8 +222,8 @@ impl Disk for Faulty {
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
+        // The disk is a model here, and flushing a real one takes time.
         self.0.step()?;
-        System.sync(path)?;
         self.0.flushed.borrow_mut().insert(path.to_owned());
         if path == self.0.path {
             self.0.flushed_links.replace(links(path));
@@ -237,14 +240,29 @@ impl Disk for Faulty {
     }
 }
 
+fn start(path: &Path) -> Result<Directory, DirectoryError> {
+    Directory::open(path, &[&RELAY_MAP, &CREDENTIALS])
+}
+
+/// Starts on a disk without faults, which is not flushed for real.
+fn restart(path: &Path) -> Result<Directory, DirectoryError> {
+    let faults = Faults::new(path);
+    faults.is_starting.set(true);
+    open(&faults)
+}
+
 fn open(faults: &Rc<Faults>) -> Result<Directory, DirectoryError> {
-    Directory::open_on(&faults.path, Box::new(Faulty(Rc::clone(faults))))
+    Directory::open_on(
+        &faults.path,
+        &[&RELAY_MAP, &CREDENTIALS],
+        Box::new(Faulty(Rc::clone(faults))),
+    )
 }
 
 #[test]
 fn a_published_state_is_read_through_the_links_and_the_one_before_is_removed_after_the_flush() {
     let temp = tempfile::tempdir().unwrap();
-    let mut directory = Directory::open(temp.path()).unwrap();
+    let mut directory = start(temp.path()).unwrap();
     assert_eq!(directory.active(), None);
     for number in [1, 2, 3, 4] {
         publish(&mut directory, number).unwrap();
@@ -254,14 +272,32 @@ fn a_published_state_is_read_through_the_links_and_the_one_before_is_removed_aft
         assert_eq!(directory.active(), Some(&state(number).1));
     }
     drop(directory);
-    let directory = Directory::open(temp.path()).unwrap();
+    let directory = start(temp.path()).unwrap();
     assert_eq!(directory.active(), Some(&state(4).1));
+}
+
+#[test]
+fn before_the_first_publication_the_tables_are_links_to_nothing_which_a_server_cannot_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = start(temp.path()).unwrap();
+    assert_eq!(directory.active(), None);
+    let files = ["postfix-relaymap.cf", "postfix-sasl-password.cf"].map(OsString::from);
+    assert_eq!(names(temp.path()), files.clone().into());
+    for file in files {
+        assert!(
+            fs::symlink_metadata(temp.path().join(&file))
+                .unwrap()
+                .is_symlink()
+        );
+        let error = fs::read(temp.path().join(&file)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
 }
 
 #[test]
 fn source_json_says_where_the_files_come_from() {
     let temp = tempfile::tempdir().unwrap();
-    let mut directory = Directory::open(temp.path()).unwrap();
+    let mut directory = start(temp.path()).unwrap();
     publish(&mut directory, 7).unwrap();
     let text = fs::read_to_string(temp.path().join("source.json")).unwrap();
     let source: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -282,7 +318,7 @@ fn only_the_owner_can_read_the_files_and_the_group_if_the_directory_has_the_set_
     for (directory_mode, generation_mode, file_mode) in [(0o755, 0o700, 0o600), (0o2750, 0o750, 0o640)] {
         let temp = tempfile::tempdir().unwrap();
         fs::set_permissions(temp.path(), Permissions::from_mode(directory_mode)).unwrap();
-        let mut directory = Directory::open(temp.path()).unwrap();
+        let mut directory = start(temp.path()).unwrap();
         publish(&mut directory, 1).unwrap();
         let mode = |name: &str| fs::metadata(temp.path().join(name)).unwrap().mode() & 0o777;
         assert_eq!(mode("..data/."), generation_mode);
@@ -298,7 +334,7 @@ fn a_name_is_never_used_again() {
     let temp = tempfile::tempdir().unwrap();
     let mut used = BTreeSet::new();
     for number in 0..20 {
-        let mut directory = Directory::open(temp.path()).unwrap();
+        let mut directory = start(temp.path()).unwrap();
         publish(&mut directory, number).unwrap();
         directory.sync().unwrap();
         assert!(used.insert(fs::read_link(temp.path().join(ACTIVE)).unwrap()));
@@ -316,18 +352,22 @@ fn a_file_that_is_not_from_this_program_is_not_replaced() {
         for create in create {
             let temp = tempfile::tempdir().unwrap();
             create(&temp.path().join(name));
-            let mut directory = Directory::open(temp.path()).unwrap();
-            let error = publish(&mut directory, 1).unwrap_err();
+            let result = start(temp.path()).and_then(|mut directory| publish(&mut directory, 1));
+            let error = result.unwrap_err();
             assert!(matches!(error.kind, DirectoryErrorKind::ForeignFile), "{error}");
             assert_eq!(error.path, temp.path().join(name));
-            assert_eq!(names(temp.path()).len(), 1);
+            assert!(
+                !names(temp.path())
+                    .iter()
+                    .any(|name| Generation::is_name(&name.to_string_lossy()))
+            );
         }
     }
     // A table that is not published may be local.
     let temp = tempfile::tempdir().unwrap();
     let local = temp.path().join("postfix-relay-tls.cf");
     fs::write(&local, "r.test encrypt\n").unwrap();
-    let mut directory = Directory::open(temp.path()).unwrap();
+    let mut directory = start(temp.path()).unwrap();
     publish(&mut directory, 1).unwrap();
     directory.sync().unwrap();
     assert_eq!(fs::read_to_string(local).unwrap(), "r.test encrypt\n");
@@ -336,11 +376,11 @@ fn a_file_that_is_not_from_this_program_is_not_replaced() {
 #[test]
 fn a_directory_has_one_program_at_a_time_and_must_exist() {
     let temp = tempfile::tempdir().unwrap();
-    let kind = |path: &Path| Directory::open(path).err().unwrap().kind;
-    let first = Directory::open(temp.path()).unwrap();
+    let kind = |path: &Path| start(path).err().unwrap().kind;
+    let first = start(temp.path()).unwrap();
     assert!(matches!(kind(temp.path()), DirectoryErrorKind::InUse));
     drop(first);
-    Directory::open(temp.path()).unwrap();
+    start(temp.path()).unwrap();
     let missing = temp.path().join("missing");
     assert!(matches!(kind(&missing), DirectoryErrorKind::Missing));
     fs::write(&missing, "").unwrap();
@@ -381,7 +421,7 @@ fn a_start_after_the_end_at_any_operation_and_any_loss_of_power_finds_a_whole_st
             ends += 1;
             faults.lose_power(losses);
             let place = format!("losses {losses}, {successes} operations, {published} published");
-            let mut directory = Directory::open(temp.path()).unwrap();
+            let mut directory = restart(temp.path()).unwrap();
             let found = seen_after_start(temp.path()).expect(&place);
             // Without a loss of power, the last publication that succeeded, or the one that was about to.
             let oldest = if losses == 0 { published } else { flushed };
@@ -405,15 +445,16 @@ fn the_end_at_any_operation_of_the_first_publication_leaves_nothing_or_a_whole_s
             let temp = tempfile::tempdir().unwrap();
             let faults = Faults::new(temp.path());
             faults.fail_after(successes, true);
-            let mut directory = open(&faults).unwrap();
-            let result = publish(&mut directory, 1).and_then(|()| directory.sync());
+            let result = open(&faults).and_then(|mut directory| {
+                publish(&mut directory, 1)?;
+                directory.sync()
+            });
             if !faults.has_failed.get() {
                 result.unwrap();
                 break;
             }
-            drop(directory);
             faults.lose_power(losses);
-            let mut directory = Directory::open(temp.path()).unwrap();
+            let mut directory = restart(temp.path()).unwrap();
             let found = seen(temp.path());
             assert!([None, Some(1)].contains(&found), "{found:?}");
             assert_eq!(directory.active().is_some(), found.is_some());
@@ -441,7 +482,7 @@ fn the_end_at_any_operation_of_a_start_leaves_a_whole_state() {
             break;
         }
         drop(result);
-        let directory = Directory::open(temp.path()).unwrap();
+        let directory = restart(temp.path()).unwrap();
         assert_eq!(seen_after_start(temp.path()), Some(1));
         assert_eq!(directory.active().map(|active| active.revision), Some(1));
     }
@@ -475,6 +516,31 @@ fn an_operation_that_fails_once_changes_no_answer_and_the_next_publication_succe
 }
 
 #[test]
+fn a_state_that_cannot_be_flushed_leaves_the_one_before_for_a_start_after_a_loss_of_power() {
+    for losses in 0..LOSSES {
+        for successes in 0..6 {
+            let temp = tempfile::tempdir().unwrap();
+            let faults = Faults::new(temp.path());
+            let mut directory = open(&faults).unwrap();
+            publish(&mut directory, 1).unwrap();
+            directory.sync().unwrap();
+            publish(&mut directory, 2).unwrap();
+            faults.fail_after(successes, false);
+            let error = directory.sync().unwrap_err();
+            assert!(
+                error.to_string().contains("cannot flush it to the disk"),
+                "{error}"
+            );
+            drop(directory);
+            faults.lose_power(losses);
+            restart(temp.path()).unwrap();
+            let found = seen_after_start(temp.path());
+            assert!([Some(1), Some(2)].contains(&found), "{losses}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_generation_with_a_changed_file_is_not_whole() {
     for file in [
         "postfix-relaymap.cf",
@@ -493,12 +559,12 @@ fn a_generation_with_a_changed_file_is_not_whole() {
         ];
         for change in change {
             let temp = tempfile::tempdir().unwrap();
-            let mut directory = Directory::open(temp.path()).unwrap();
+            let mut directory = start(temp.path()).unwrap();
             publish(&mut directory, 1).unwrap();
             directory.sync().unwrap();
             drop(directory);
             change(&temp.path().join(ACTIVE).join(file));
-            let directory = Directory::open(temp.path()).unwrap();
+            let directory = start(temp.path()).unwrap();
             assert_eq!(directory.active(), None, "{file}");
         }
     }

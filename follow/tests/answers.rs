@@ -1,0 +1,107 @@
+//! What the server answers from a directory of postmapd-follow. `postmapd query` answers as the server does.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use postmapd_follow::directory::{Directory, Provenance};
+use postmapd_follow::rows::{Row, TableText};
+
+/// The program postmapd, which `cargo test` of this member alone does not build.
+static POSTMAPD: LazyLock<PathBuf> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--offline", "--bin", "postmapd"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(
+        build.status.success(),
+        "{}",
+        String::from_utf8_lossy(&build.stderr)
+    );
+    Path::new(env!("CARGO_BIN_EXE_postmapd-follow")).with_file_name("postmapd")
+});
+
+const FOUND: i32 = 0;
+const NOT_FOUND: i32 = 1;
+const CANNOT_TELL: i32 = 75;
+
+/// The exit code and the value of a lookup.
+fn query(directory: &Path, map: &str, key: &str) -> (i32, String) {
+    let mut program = Command::new(&*POSTMAPD);
+    let output = program
+        .env_clear()
+        .args(["query", "--dir"])
+        .arg(directory)
+        .args([map, key])
+        .output()
+        .unwrap();
+    let value = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), value.trim_end().to_owned())
+}
+
+fn relay<'a>(key: &'a str, next_hop: &'a str) -> Row<'a> {
+    Row::Relay {
+        key: key.as_bytes(),
+        next_hop: Some(next_hop.as_bytes()),
+    }
+}
+
+fn credentials<'a>(key: &'a str, user: &'a str, password: &'a str) -> Row<'a> {
+    Row::Credentials {
+        key: key.as_bytes(),
+        user: Some(user.as_bytes()),
+        password: Some(password.as_bytes()),
+    }
+}
+
+#[test]
+fn before_the_first_state_the_server_cannot_tell_and_afterwards_it_answers() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut directory = Directory::open(temp.path(), &[&RELAY_MAP, &CREDENTIALS]).unwrap();
+    for map in ["relayhost", "sasl"] {
+        assert_eq!(query(temp.path(), map, "u@a.test").0, CANNOT_TELL, "{map}");
+    }
+    let (mut relays, mut logins) = (TableText::relay(), TableText::credentials());
+    relays.push(relay("@a.test", "[r.test]:587")).unwrap();
+    relays.push(relay("@bad.test", "[r.test]:587")).unwrap();
+    // These two senders would otherwise have the relay and the login of their domain.
+    relays
+        .push(relay("u@bad.test", "[r.test]:587\n@a.test [evil.test]"))
+        .unwrap_err();
+    logins.push(credentials("@a.test", "user", "pass word")).unwrap();
+    logins
+        .push(credentials("v@a.test", "user", "line\nend"))
+        .unwrap_err();
+    // No credentials, whatever its domain has.
+    logins.push(credentials("w@a.test", "", "")).unwrap();
+    let provenance = Provenance {
+        source: "postgres://reader@db.test/mail".to_owned(),
+        revision: 1,
+        version: "1".to_owned(),
+        committed: SystemTime::now(),
+    };
+    let tables = [&relays, &logins].map(|table| (table.spec(), table.text()));
+    directory.publish(&tables, &provenance).unwrap();
+    directory.sync().unwrap();
+    for (map, key, code, value) in [
+        ("relayhost", "u@a.test", FOUND, "[r.test]:587"),
+        ("sasl", "u@a.test", FOUND, "user:pass word"),
+        ("relayhost", "u@bad.test", CANNOT_TELL, ""),
+        ("relayhost", "v@bad.test", FOUND, "[r.test]:587"),
+        ("sasl", "v@a.test", CANNOT_TELL, ""),
+        ("sasl", "w@a.test", NOT_FOUND, ""),
+        ("relayhost", "u@other.test", NOT_FOUND, ""),
+    ] {
+        assert_eq!(
+            query(temp.path(), map, key),
+            (code, value.to_owned()),
+            "{map} {key}"
+        );
+    }
+}
