@@ -163,6 +163,8 @@ pub(super) struct Decision {
     last_read: Contents,
     /// For each source, whether the last read used it although a program has it open for writing.
     may_be_partial: Vec<bool>,
+    /// The same for the read that was evaluated last.
+    was_partial: Vec<bool>,
     waits: Waits,
     /// The findings of the last read, which are logged.
     logged: HashSet<String>,
@@ -181,6 +183,7 @@ impl Decision {
         Self {
             waits: Waits::new(roles.len()),
             may_be_partial: vec![false; roles.len()],
+            was_partial: vec![false; roles.len()],
             roles,
             active: contents(Vec::new()),
             last_read: contents(digests),
@@ -215,6 +218,7 @@ impl Decision {
             may_be_partial.push(is_open && reason.is_none());
             is_unpaired |= held && self.may_match_the_other(source, *role, seen, reason);
         }
+        self.may_be_partial = may_be_partial;
         // Next hop and login of the default relay are in several files.
         let is_secret = |role: &Role| *role == Role::Secret;
         let mut secrets = is_held.iter().zip(&self.roles);
@@ -233,7 +237,7 @@ impl Decision {
             is_unpaired: is_unpaired && is_other,
         };
         Outcome {
-            action: self.next_action(contents, may_be_partial, cause, now),
+            action: self.next_action(contents, cause, now),
             is_held,
             awaited: self
                 .waits
@@ -241,14 +245,7 @@ impl Decision {
         }
     }
 
-    fn next_action(
-        &mut self,
-        contents: Contents,
-        may_be_partial: Vec<bool>,
-        cause: Cause,
-        now: Instant,
-    ) -> Action {
-        let was_partial = std::mem::replace(&mut self.may_be_partial, may_be_partial);
+    fn next_action(&mut self, contents: Contents, cause: Cause, now: Instant) -> Action {
         let is_requested = cause == Cause::Request;
         let is_waiting = self.waits.is_any();
         let is_reload = cause != Cause::Poll && !is_waiting;
@@ -263,7 +260,8 @@ impl Decision {
                 is_reload: is_reload || is_return,
             };
         }
-        if contents == self.last_read && self.may_be_partial == was_partial && !is_requested {
+        let is_as_evaluated = contents == self.last_read && self.may_be_partial == self.was_partial;
+        if is_as_evaluated && !is_requested {
             return Action::StillRejected { is_reload };
         }
         // Files that are saved together take effect together.
@@ -275,6 +273,7 @@ impl Decision {
             self.logged.clear();
         }
         self.last_read = contents;
+        self.was_partial.clone_from(&self.may_be_partial);
         Action::Evaluate
     }
 
