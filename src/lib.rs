@@ -97,6 +97,7 @@
 //! | reload | reading the files again; *requested* by SIGHUP |
 //! | relay map | the file `postfix-relaymap.cf` |
 //! | route | the next hop of a sender, whether from the relay map, the default relay or main.cf |
+//! | source of a directory | where a program that generates the directory has its content from (`source.json`) |
 //! | secret | a map whose values only allowed peers may query; a value that is wiped after use |
 //! | session | the server's side of a connection |
 //! | snapshot | tables, default relay and settings as of one moment, immutable |

@@ -13,7 +13,7 @@ use crate::config::options::Options;
 use crate::config::setting;
 use crate::control::admin::age::age;
 use crate::control::admin::client::AdminErrorKind;
-use crate::control::admin::status::{FileStatus, Status as ServerStatus};
+use crate::control::admin::status::{FileStatus, SourceStatus, Status as ServerStatus};
 use crate::diagnostics::Severity;
 use crate::diagnostics::machine::FindingObject;
 use crate::os::printable::{json, printable};
@@ -71,6 +71,9 @@ Fields of /status and --format json:
   version, started        version of postmapd; start time of the server
   generation, loaded      number of the active snapshot; since when it is active
   ready                   whether every file is valid
+  source                  of a directory that a program generates, from its
+                          file source.json: source (without a password),
+                          revision, version, committed; null if there is none
   files[]                 the files that the server reads:
     path
     map                   relayhost, sasl or tls; null for other files
@@ -123,6 +126,10 @@ Fields of /metrics:
   postmapd_table_entries            map
   postmapd_senders_in_flight        entries of the relay map that had another next
                                     hop within reload.in_flight
+  postmapd_source_revision, postmapd_source_committed_timestamp_seconds
+                                    of a directory that a program generates:
+                                    the revision of its source that is active;
+                                    when it was committed there
   postmapd_build_info               version
   process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds,
   process_max_fds, process_start_time_seconds
@@ -187,6 +194,9 @@ fn report_lines(state: &ServerStatus) -> Vec<String> {
         state.generation,
         format_time(&state.loaded)
     )];
+    if let Some(source) = &state.source {
+        lines.push(source_line(source));
+    }
     let width = state.files.iter().map(|file| file.path.chars().count()).max();
     for file in &state.files {
         // A listener that is no postmapd may return a path of a megabyte, and many others.
@@ -219,6 +229,15 @@ fn report_lines(state: &ServerStatus) -> Vec<String> {
         state.connections
     ));
     lines
+}
+
+/// Describes the source of the directory.
+fn source_line(source: &SourceStatus) -> String {
+    let revision = source.revision.map(|revision| format!(", revision {revision}"));
+    let committed = source.committed.as_deref();
+    let committed = committed.map(|time| format!(", committed {}", format_time(time)));
+    let [revision, committed] = [revision, committed].map(Option::unwrap_or_default);
+    format!("source: {}{revision}{committed}", source.source)
 }
 
 /// Describes the state of a file.

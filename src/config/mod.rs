@@ -35,6 +35,7 @@ use ipnet::IpNet;
 
 use crate::diagnostics::{Code, Findings};
 use crate::lookup::address::Delimiters;
+use crate::lookup::directory_source;
 use crate::lookup::map::Maps;
 use crate::lookup::peer::Allowed;
 use crate::lookup::relay_tls::Services;
@@ -178,6 +179,11 @@ impl Sources {
     /// Returns the path of the credentials.
     pub(crate) fn credentials(&self) -> PathBuf {
         self.file(&CREDENTIALS)
+    }
+
+    /// Returns the path of the file that says where the content of the directory is from.
+    pub(crate) fn directory_source(&self) -> PathBuf {
+        self.dir.join(directory_source::FILE)
     }
 
     /// Returns the path of the settings file.

@@ -165,6 +165,8 @@ codes! {
         Warning ReplacedUnderItsMount "replaced-under-its-mount";
     Some("mail of an excluded sender goes to that relayhost instead of being delivered directly") =>
         Warning RelayhostInMainCf "relayhost-in-main-cf";
+    Some("the tables are used without it, but no status, metric or page says which revision of its source the server has") =>
+        Warning BadDirectorySource "bad-directory-source";
     Some("lookups that depend on the file return a temporary error, and Postfix keeps the mail in its queue") =>
         Error FileUnreadable "file-unreadable",
         Error FileTooLarge "file-too-large",

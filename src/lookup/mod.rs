@@ -26,6 +26,7 @@
 
 pub mod address;
 pub mod default_relay;
+pub mod directory_source;
 pub(crate) mod explain;
 pub(crate) mod history;
 pub mod map;

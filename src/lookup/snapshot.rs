@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::lookup::address::Delimiters;
 use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::directory_source::DirectorySource;
 use crate::lookup::history::{History, TrackedTables};
 use crate::lookup::peer::Allowed;
 use crate::lookup::relay_tls::{self, Decision, RelayTls};
@@ -47,6 +48,8 @@ pub struct Snapshot {
     /// The last tables that were known to belong together, if one file is pending since then and anything else has
     /// changed.
     pub last_consistent: Option<Arc<ConsistentTables>>,
+    /// Where a program that generates the directory has its content from. No answer depends on it.
+    pub directory_source: Option<Arc<DirectorySource>>,
 }
 
 /// A relay map and credentials that were read as of one moment.
@@ -76,6 +79,7 @@ impl Snapshot {
             allowed: Allowed::default(),
             history: History::default(),
             last_consistent: None,
+            directory_source: None,
         }
     }
 
@@ -150,6 +154,7 @@ impl Snapshot {
             allowed: self.allowed.clone(),
             history,
             last_consistent: self.last_consistent.clone(),
+            directory_source: self.directory_source.clone(),
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Role {
     Table(ValueKind),
     /// A part of the default relay.
     Secret,
+    /// Where the content of the directory is from. No answer depends on it.
+    DirectorySource,
 }
 
 /// A source as a read saw it.

@@ -16,6 +16,7 @@ use super::tls_conflicts;
 use crate::config::{NextHops, ReloadErrors, Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::directory_source::DirectorySource;
 use crate::lookup::relay_tls::RelayTls;
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
@@ -155,6 +156,7 @@ impl RawSources {
             default,
             delimiters: settings.delimiters.clone(),
             allowed: settings.allowed(),
+            directory_source: directory_source(&self.directory_source, sources, findings).map(Arc::new),
             ..Snapshot::new(relay_map, credentials)
         }
     }
@@ -262,6 +264,31 @@ fn table(
             Table::unreadable(spec).into()
         }
     }
+}
+
+/// Returns where the content of the directory is from. What is wrong with that file is a warning: the tables are valid
+/// without it.
+fn directory_source(
+    source_file: &SourceFile,
+    sources: &Sources,
+    findings: &mut Findings,
+) -> Option<DirectorySource> {
+    let problem = match source_file {
+        SourceFile::Text(file) => match DirectorySource::parse(file.text.expose()) {
+            Ok(source) => return Some(source),
+            Err(problem) => problem.to_string(),
+        },
+        SourceFile::Missing => return None,
+        // The tables report it.
+        SourceFile::Unreadable(error) if error.is_not_found() && !sources.dir().exists() => return None,
+        SourceFile::Unreadable(error) => error.to_string(),
+    };
+    findings.push(
+        Finding::in_file(Code::BadDirectorySource, &sources.directory_source(), None)
+            .message(format!("the source of this directory is unknown: {problem}"))
+            .help("fix the program that writes the file, or remove the file if no program writes this directory"),
+    );
+    None
 }
 
 fn secret(path: &Path, source_file: &SourceFile, findings: &mut Findings) -> Option<Secret> {

@@ -25,6 +25,7 @@ use super::source_file::{Directory, SourceFile, digest_bytes};
 use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::directory_source::DirectorySource;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::text::Text;
@@ -45,6 +46,7 @@ pub(crate) struct RawSources {
     pub(super) settings_file: Arc<SourceFile>,
     pub(super) tables: Vec<(&'static TableSpec, Arc<SourceFile<Text>>)>,
     pub(super) secrets: Vec<(PathBuf, Arc<SourceFile>)>,
+    pub(super) directory_source: Arc<SourceFile>,
     /// Which sources kept changing during the read, in the order of [`paths`]. Their text may be a mixture of two
     /// versions, so they count as unreadable.
     pub(super) unsettled: Vec<bool>,
@@ -108,6 +110,7 @@ fn read_once(sources: &Sources, hasher: &RandomState, active: Option<&Snapshot>)
             .files()
             .map(|path| (path.to_owned(), small(path)))
             .collect(),
+        directory_source: small(&sources.directory_source()),
         unsettled: Vec::new(),
         digests: Vec::new(),
         versions: Vec::new(),
@@ -161,6 +164,17 @@ impl RawSources {
         versions.extend(secrets.map(|(path, source_file)| {
             source_file.version(path, None, |text| digest::keyed([text.expose()]))
         }));
+        versions.push(
+            self.directory_source
+                .version(&sources.directory_source(), None, |text| {
+                    let text = text.expose();
+                    match DirectorySource::parse(text) {
+                        Ok(_) => Some(digest::plain([text])),
+                        // It may have a password.
+                        Err(_) => digest::keyed([text]),
+                    }
+                }),
+        );
         for (version, digest) in versions.iter_mut().zip(&self.digests) {
             version.content = *digest;
         }
@@ -181,9 +195,11 @@ impl RawSources {
             .secrets
             .iter()
             .map(|(path, source_file)| (path.clone(), source_file.is_unlinked()));
+        let directory_source = (sources.directory_source(), self.directory_source.is_unlinked());
         tables
             .chain([settings])
             .chain(secrets)
+            .chain([directory_source])
             .filter_map(|(path, is_unlinked)| is_unlinked.then_some(path))
             .collect()
     }
@@ -223,6 +239,7 @@ impl RawSources {
         let mut all = vec![small(&self.settings_file)];
         all.extend(self.tables.iter().map(|(_, source_file)| table(source_file)));
         all.extend(self.secrets.iter().map(|(_, source_file)| small(source_file)));
+        all.push(small(&self.directory_source));
         all
     }
 
@@ -232,9 +249,10 @@ impl RawSources {
         for ((_, source_file), is_unsettled) in self.tables.iter_mut().zip(&mut unsettled) {
             finish_file(source_file, is_unsettled);
         }
-        for ((_, source_file), is_unsettled) in self.secrets.iter_mut().zip(unsettled) {
+        for ((_, source_file), is_unsettled) in self.secrets.iter_mut().zip(&mut unsettled) {
             finish_file(source_file, is_unsettled);
         }
+        finish_file(&mut self.directory_source, unsettled.next().unwrap_or_default());
         self.digests = self.digests(hasher);
         self.versions = self.versions(sources);
     }
@@ -296,7 +314,9 @@ impl RawSources {
             table.is_none_or(|table| !table.is_certainly_empty())
         });
         let secrets = has_content.iter().copied().skip(1 + self.tables.len());
-        [settings].into_iter().chain(tables).chain(secrets).collect()
+        let secrets = secrets.take(self.secrets.len());
+        let all = [settings].into_iter().chain(tables).chain(secrets);
+        all.chain([false]).collect()
     }
 
     /// Returns which sources are missing or have no byte, in the order of [`paths`]. A missing secret is an error, so
@@ -324,6 +344,10 @@ impl RawSources {
             self.settings_file = Arc::clone(&other.settings_file);
             return;
         };
+        if after_settings == self.tables.len() + self.secrets.len() {
+            self.directory_source = Arc::clone(&other.directory_source);
+            return;
+        }
         match (
             self.tables.get_mut(after_settings),
             other.tables.get(after_settings),
@@ -342,7 +366,7 @@ pub(super) fn changing_finding(path: &Path) -> Finding {
         .help("write each new version to a new directory, and switch a symbolic link to it")
 }
 
-/// Returns the path of every source: the settings, the tables, and the secrets.
+/// Returns the path of every source: the settings, the tables, the secrets, and the source of the directory.
 #[must_use]
 pub(crate) fn paths(sources: &Sources) -> Vec<PathBuf> {
     let tables = sources.maps.tables().map(|spec| sources.file(spec));
@@ -350,6 +374,7 @@ pub(crate) fn paths(sources: &Sources) -> Vec<PathBuf> {
         .into_iter()
         .chain(tables)
         .chain(sources.relay.files().map(Path::to_path_buf))
+        .chain([sources.directory_source()])
         .collect()
 }
 
@@ -362,6 +387,7 @@ pub(super) fn roles(sources: &Sources) -> Vec<Role> {
         .into_iter()
         .chain(tables)
         .chain(secrets)
+        .chain([Role::DirectorySource])
         .collect()
 }
 

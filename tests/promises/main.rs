@@ -24,6 +24,7 @@ mod contrib;
 mod costs;
 mod defects;
 mod defects_of_other_servers;
+mod directory_source;
 mod environment;
 mod explain_command;
 mod explain_of_server;

@@ -147,7 +147,11 @@ fn promtool_accepts_the_rules_and_each_alert_fires_when_it_should() {
 fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]:587\n")
-        .credentials("@one.test user:CANARY\n");
+        .credentials("@one.test user:CANARY\n")
+        .file(
+            "source.json",
+            "{\"source\": \"test\", \"revision\": 7, \"committed\": \"2026-01-02T03:04:05Z\"}",
+        );
     let (daemon, admin) = Admin::start(setup);
     let mut client = Socketmap::to(&daemon, 0);
     let prometheus = Prometheus::start(&admin.address);
@@ -214,6 +218,8 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
         ("postmapd_senders_in_flight", "gauge"),
         ("postmapd_snapshot_generation", "gauge"),
         ("postmapd_snapshot_loaded_timestamp_seconds", "gauge"),
+        ("postmapd_source_committed_timestamp_seconds", "gauge"),
+        ("postmapd_source_revision", "gauge"),
         ("postmapd_table_entries", "gauge"),
         ("process_cpu_seconds_total", "counter"),
         ("process_max_fds", "gauge"),

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::View;
 use super::exposition::{Exposition, Kind};
 use super::status::is_reported;
+use crate::lookup::directory_source::DirectorySource;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::printable_path;
 use crate::os::process_usage::ProcessUsage;
@@ -28,6 +29,9 @@ pub(crate) fn render(view: &View) -> String {
     reloads(&report, &mut text);
     active(&report, &snapshot, &mut text);
     in_flight(&snapshot, &mut text);
+    if let Some(source) = &snapshot.directory_source {
+        directory_source(source, &mut text);
+    }
     process(&ProcessUsage::read(), view.started, &mut text);
     text.finish()
 }
@@ -148,6 +152,26 @@ fn in_flight(snapshot: &Snapshot, text: &mut Exposition) {
         "Entries of the relay map whose next hop changed within reload.in_flight, so that mail can still be on its way to the old one.",
     );
     text.sample(&[], snapshot.history.moved_entries());
+}
+
+/// The metrics of a directory that a program generates. What its source does not have is missing.
+fn directory_source(source: &DirectorySource, text: &mut Exposition) {
+    if let Some(revision) = source.revision {
+        text.family(
+            "postmapd_source_revision",
+            Kind::Gauge,
+            "The revision of the source of the directory that the active snapshot has.",
+        );
+        text.sample(&[], revision);
+    }
+    if let Some(commit) = &source.committed {
+        text.family(
+            "postmapd_source_committed_timestamp_seconds",
+            Kind::Gauge,
+            "Unix time at which that revision was committed to the source.",
+        );
+        text.sample(&[], timestamp(commit.time));
+    }
 }
 
 /// The metrics of the process, with the names that all client libraries of Prometheus give them. One that the system does

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::View;
 use crate::diagnostics::machine::FindingObject;
 use crate::diagnostics::{Place, Severity};
+use crate::lookup::directory_source::DirectorySource;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
 use crate::os::digest;
@@ -32,6 +33,9 @@ pub(crate) struct Status {
     pub loaded: String,
     /// Whether every file is valid, as in `/readyz`.
     pub ready: bool,
+    /// Where the content of the directory is from, if a program generates it.
+    #[serde(default)]
+    pub source: Option<SourceStatus>,
     /// All files that are read.
     pub files: Vec<FileStatus>,
     /// The last reload. Until there is one, the read at the start.
@@ -81,6 +85,30 @@ pub(crate) struct FileStatus {
     pub problem: Option<String>,
 }
 
+/// The source of a directory, as its file `source.json` has it.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct SourceStatus {
+    /// Where the content is from, without a password.
+    pub source: String,
+    /// The number of the content there.
+    pub revision: Option<u64>,
+    /// The identity of the content there.
+    pub version: Option<String>,
+    /// When it was committed there.
+    pub committed: Option<String>,
+}
+
+impl SourceStatus {
+    fn new(source: &DirectorySource) -> Self {
+        Self {
+            source: source.source.clone(),
+            revision: source.revision,
+            version: source.version.clone(),
+            committed: source.committed.as_ref().map(|commit| commit.text.clone()),
+        }
+    }
+}
+
 /// The result of a reload.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct LastReload {
@@ -103,6 +131,7 @@ impl Status {
             generation: snapshot.generation,
             loaded: time(report.active_since),
             ready: report.is_ready(),
+            source: snapshot.directory_source.as_deref().map(SourceStatus::new),
             files: report
                 .files
                 .iter()

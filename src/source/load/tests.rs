@@ -301,6 +301,49 @@ fn each_source_can_be_held_and_the_secrets_only_together() {
 }
 
 #[test]
+fn the_source_of_the_directory_is_one_of_the_files_and_its_loss_changes_no_answer() {
+    let files = Files::new();
+    let number = paths(&files.sources).len() - 1;
+    assert_eq!(files.path(number), files.sources.dir().join("source.json"));
+    let source = |raw: &RawSources| {
+        let loaded = raw.evaluate(&files.sources, None);
+        assert_eq!(ask(&loaded.snapshot, RELAY, "ann@one.test"), "[relay0.test]");
+        let source = loaded.snapshot.directory_source;
+        (
+            source.map(|source| source.source.clone()),
+            loaded.findings.warnings(),
+        )
+    };
+    let missing = files.read();
+    assert_eq!(source(&missing), (None, 0));
+    files.set(number, "{\"source\": \"first\"}").unwrap();
+    let first = files.read();
+    assert_eq!(source(&first), (Some("first".to_owned()), 0));
+    assert!(first.digests[number] != missing.digests[number]);
+    let loaded = first.evaluate(&files.sources, None);
+    assert!(!first.loss_changes_answers(&loaded.snapshot)[number]);
+    files.set(number, "{\"source\": \"second\"}").unwrap();
+    let mut second = files.read();
+    assert_eq!(source(&second), (Some("second".to_owned()), 0));
+    second.hold(number, &first);
+    assert_eq!(source(&second), (Some("first".to_owned()), 0));
+    assert_eq!(second.digests, first.digests);
+    // What is in its place is a warning, and no error.
+    fs::remove_file(files.path(number)).unwrap();
+    for (replacement, make) in REPLACEMENTS.iter().filter(|(name, _)| *name != NOTHING) {
+        make(&files.path(number)).unwrap();
+        let raw = files.read();
+        assert_eq!(source(&raw), (None, 1), "{replacement}");
+        assert_eq!(files.evaluate(&raw).0, answers([0; 6]), "{replacement}");
+        if files.path(number).is_dir() && !files.path(number).is_symlink() {
+            fs::remove_dir(files.path(number)).unwrap();
+        } else {
+            fs::remove_file(files.path(number)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_file_that_keeps_changing_is_unreadable_and_its_final_content_is_new() {
     // Whether each change also changes the text.
     for is_edited in [false, true] {
@@ -398,7 +441,7 @@ fn the_errors_of_a_table_are_counted_for_its_file() {
         .iter()
         .map(|version| version.table_errors)
         .collect();
-    assert_eq!(errors, [0, 2, 1, 0, 0, 0]);
+    assert_eq!(errors, [0, 2, 1, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::View;
 use super::access::AccessError;
 use super::age::age;
 use super::explain::SnapshotState;
+use crate::lookup::directory_source::DirectorySource;
 use crate::os::printable::{printable, printable_path};
 use crate::source::reload_status::StatusReport;
 use files::Files;
@@ -48,6 +49,7 @@ struct Page {
     connections: u64,
     senders_in_flight: usize,
     listeners: Vec<String>,
+    source: Option<Source>,
     differing_files: Vec<String>,
     files: Files,
     lookups: Lookups,
@@ -62,6 +64,23 @@ struct State {
     title: &'static str,
     /// In a sentence.
     text: String,
+}
+
+/// The source of a directory that a program generates.
+struct Source {
+    place: String,
+    revision: Option<u64>,
+    committed: Option<Moment>,
+}
+
+impl Source {
+    fn new(source: &DirectorySource) -> Self {
+        Self {
+            place: printable(source.source.as_bytes()),
+            revision: source.revision,
+            committed: source.committed.as_ref().map(|commit| Moment::new(commit.time)),
+        }
+    }
 }
 
 /// A time in the past.
@@ -112,6 +131,7 @@ pub(super) fn render(
             .iter()
             .map(|endpoint| printable(endpoint.as_bytes()))
             .collect(),
+        source: snapshot.directory_source.as_deref().map(Source::new),
         files: Files::new(&report, &snapshot, &differing_files),
         differing_files,
         lookups,
