@@ -83,6 +83,8 @@ struct Changes {
     subdomains: HashMap<Arc<[u8]>, EarlierEntries>,
     /// Whole tables, each with its last generation, oldest first.
     tables: Vec<(u64, Arc<Table>)>,
+    /// Why a miss was uncertain, if it was, each with the last generation of which that is true, oldest first.
+    uncertainties: Vec<(u64, Option<Reason>)>,
 }
 
 /// The earlier entries of a key, oldest first, each with the last generation that had it.
@@ -155,6 +157,10 @@ impl History {
         if before.default != after.default {
             next.defaults.push((last_generation, Arc::clone(before.default)));
         }
+        next.relay_map
+            .add_uncertainty(last_generation, before.relay_map, after.relay_map);
+        next.credentials
+            .add_uncertainty(last_generation, before.credentials, after.credentials);
         let are_kept = next.relay_map.add(last_generation, relay_map)
             & next.credentials.add(last_generation, credentials);
         while !are_kept && !next.edits.is_empty() || next.is_too_large() {
@@ -298,7 +304,14 @@ impl Changes {
         true
     }
 
+    fn add_uncertainty(&mut self, last_generation: u64, before: &Table, after: &Table) {
+        if before.uncertainty() != after.uncertainty() {
+            self.uncertainties.push((last_generation, before.uncertainty()));
+        }
+    }
+
     fn drop_before(&mut self, oldest: u64) {
+        self.uncertainties.retain(|(last, _)| *last >= oldest);
         for of_kind in [&mut self.keys, &mut self.subdomains] {
             of_kind.retain(|_, entries| {
                 entries.retain(|(last, _)| *last >= oldest);
@@ -340,7 +353,11 @@ impl Changes {
                 }
             }
         }
-        table.miss()
+        let mut uncertainties = self.uncertainties.iter();
+        match uncertainties.find(|(last, _)| *last >= generation && *last < last_of_table) {
+            Some((_, uncertainty)) => uncertainty.map_or(Hit::Absent, Hit::CannotTell),
+            None => table.miss(),
+        }
     }
 }
 

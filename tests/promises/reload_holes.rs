@@ -84,6 +84,17 @@ fn an_invalid_entry_is_a_temporary_error_for_its_own_lookups_and_blocks_no_other
     clients.finds("sasl", "x@two.test", "user2:secret2");
     assert!(clients.sasl("x@other.test").is_cannot_tell());
 
+    // Nor do many further changes take a login from a sender that has not moved.
+    for number in 0..5 {
+        let text = format!("{RELAYS}@example..com [relay4.test]:587\n@new{number}.test [relay5.test]:587\n");
+        daemon.replace(RELAYMAP, text);
+        let sender = format!("x@new{number}.test");
+        clients
+            .socketmap
+            .eventually_finds("relayhost", &sender, "[relay5.test]:587");
+        clients.finds("sasl", "x@two.test", "user2:secret2");
+    }
+
     // Both have errors, and each is fixed on its own.
     daemon.replace(CREDENTIALS, LOGINS.replace("user1:secret1", "user1"));
     eventually(

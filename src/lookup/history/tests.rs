@@ -93,6 +93,29 @@ fn many(count: usize, relay: &str) -> String {
 }
 
 #[test]
+fn lines_with_unreadable_keys_forget_no_edit_and_move_no_sender_without_a_change() {
+    let now = Instant::now();
+    let mut edited = EditedServer::new();
+    // Every second version has a line whose key cannot be read.
+    let last = 10;
+    assert!(last > 2 * MAX_TABLES);
+    for number in 2..=last {
+        let line = ["", "@b..test [r]\n"][number % 2];
+        edited.edit(now, &format!("@a.test [r{number}]\n@same.test [r]\n{line}"), "");
+    }
+    assert!(!edited.history.is_truncated());
+    assert_eq!(edited.generations("x@same.test"), [1]);
+    assert_eq!(edited.relay("x@a.test", 1), "-");
+    let uncertain = format!("? {:?}", RELAY_MAP.unparsable_key);
+    for (number, generation) in (2..=last).zip(2..) {
+        assert_eq!(edited.relay("x@a.test", generation), format!("[r{number}]"));
+        assert_eq!(edited.relay("x@same.test", generation), "[r]");
+        let other = ["-", uncertain.as_str()][number % 2];
+        assert_eq!(edited.relay("x@other.test", generation), other, "{number}");
+    }
+}
+
+#[test]
 fn each_earlier_generation_answers_as_it_did() {
     let now = Instant::now();
     let mut edited = EditedServer::new();

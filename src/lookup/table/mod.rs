@@ -436,11 +436,16 @@ impl Table {
         is_intended.then_some(Hit::CannotTell(self.spec.invalid_entry))
     }
 
-    /// Whether the entries alone decide the hit for a key: every line could be read, and none intended another key than
-    /// it has.
+    /// Whether the entries and [`Table::miss`] decide the hit for a key: no entry intended another key than it has.
     #[must_use]
     pub fn is_decided_by_entries(&self) -> bool {
-        self.is_complete() && self.intended_keys.is_empty()
+        self.intended_keys.is_empty()
+    }
+
+    /// Returns why a miss is uncertain, if it is.
+    #[must_use]
+    pub fn uncertainty(&self) -> Option<Reason> {
+        self.incomplete
     }
 
     /// Returns the hit for a key without an entry.
