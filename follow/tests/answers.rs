@@ -82,7 +82,7 @@ fn before_the_first_state_the_server_cannot_tell_and_afterwards_it_answers() {
     logins.push(credentials("w@a.test", "", "")).unwrap();
     let provenance = Provenance {
         source: "postgres://reader@db.test/mail".to_owned(),
-        revision: 1,
+        revision: Some(1),
         version: "1".to_owned(),
         committed: SystemTime::now(),
     };

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Provenance {
     /// The source, without a password.
     pub source: String,
-    /// The number of the state, for people. After a failover the source may use a number again for other rows.
-    pub revision: i64,
+    /// The number of the state, for people, if the source counts its states. After a failover it may use a number again for
+    /// other rows.
+    pub revision: Option<u64>,
     /// The identity of the state: equal for equal rows only.
     pub version: String,
     /// When the source committed it.
@@ -24,7 +25,7 @@ pub struct Provenance {
 #[derive(Deserialize, Serialize)]
 pub(super) struct SourceFile {
     source: String,
-    revision: i64,
+    revision: Option<u64>,
     version: String,
     committed: String,
     /// The digest of each file, by its name.

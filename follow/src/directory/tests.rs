@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use postmapd::lookup::directory_source::DirectorySource;
 use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use postmapd::os::secret::Secret;
 
@@ -16,38 +17,38 @@ mod crashes;
 mod faulty_disk;
 
 /// A state of the source: its number is in every file, and its tables depend on the number.
-fn state(number: i64) -> (Vec<(&'static TableSpec, Secret)>, Provenance) {
+fn state(number: u64) -> (Vec<(&'static TableSpec, Secret)>, Provenance) {
     let text = |text: String| Secret::from(text.into_bytes());
     let mut tables = vec![
         (&RELAY_MAP, text(format!("@a.test [r{number}.test]:587\n"))),
         (&CREDENTIALS, text(format!("@a.test u{number}:p{number}\n"))),
     ];
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         tables.push((&RELAY_TLS, text(format!("r{number}.test encrypt\n"))));
     }
     let provenance = Provenance {
         source: "postgres://reader@db.test/mail".to_owned(),
-        revision: number,
+        revision: Some(number),
         version: format!("version {number}"),
         committed: UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
     };
     (tables, provenance)
 }
 
-fn publish(directory: &mut Directory, number: i64) -> Result<(), DirectoryError> {
+fn publish(directory: &mut Directory, number: u64) -> Result<(), DirectoryError> {
     let (tables, provenance) = state(number);
     let tables: Vec<_> = tables.iter().map(|(spec, text)| (*spec, text)).collect();
     directory.publish(&tables, &provenance)
 }
 
 /// The number of the state that a server reads, which is the same in each file. `None` if nothing is active.
-fn seen(path: &Path) -> Option<i64> {
+fn seen(path: &Path) -> Option<u64> {
     if !path.join(ACTIVE).exists() {
         return None;
     }
     let source = fs::read_to_string(path.join("..data/source.json")).unwrap();
     let source: serde_json::Value = serde_json::from_str(&source).unwrap();
-    let number = source["revision"].as_i64().unwrap();
+    let number = source["revision"].as_u64().unwrap();
     let (tables, provenance) = state(number);
     assert_eq!(source["version"], provenance.version);
     for spec in [&RELAY_MAP, &CREDENTIALS, &RELAY_TLS] {
@@ -63,7 +64,7 @@ fn seen(path: &Path) -> Option<i64> {
 }
 
 /// As [`seen`], and the directory has a link for each file and no other file.
-fn seen_after_start(path: &Path) -> Option<i64> {
+fn seen_after_start(path: &Path) -> Option<u64> {
     let number = seen(path)?;
     let mut expected: BTreeSet<OsString> = [ACTIVE, "source.json"].map(OsString::from).into();
     expected.extend(state(number).0.iter().map(|(spec, _)| OsString::from(spec.file)));
@@ -132,6 +133,16 @@ fn source_json_says_where_the_files_come_from() {
     assert_eq!(source["revision"], 7);
     assert_eq!(source["version"], "version 7");
     assert_eq!(source["committed"], "2026-09-21T14:13:20.123Z");
+    let read = DirectorySource::parse(text.as_bytes()).unwrap();
+    assert_eq!(read.source, state(7).1.source);
+    assert_eq!(
+        (read.revision, read.version.as_deref()),
+        (Some(7), Some("version 7"))
+    );
+    assert_eq!(
+        read.committed.map(|commit| commit.time),
+        Some(state(7).1.committed)
+    );
     let digests = source["digests"].as_object().unwrap();
     let files: Vec<&String> = digests.keys().collect();
     assert_eq!(files, ["postfix-relaymap.cf", "postfix-sasl-password.cf"]);

@@ -13,6 +13,9 @@ use thiserror::Error;
 
 const DEFAULT_PORT: u16 = 5432;
 
+/// The longest text in bytes that postmapd reads in source.json.
+const MAX_LENGTH: usize = 1024;
+
 /// Why a text is not a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SourceError {
@@ -22,6 +25,9 @@ pub enum SourceError {
          the database, write the new one to a file that only postmapd-follow can read, and set password_file"
     )]
     Password,
+    /// More bytes than postmapd reads.
+    #[error("it is longer than {MAX_LENGTH} bytes")]
+    TooLong,
     /// Another scheme, or a list of `name=value`.
     #[error("it does not begin with postgres://; write postgres://USER@HOST/DATABASE")]
     Scheme,
@@ -118,6 +124,9 @@ impl Source {
         if has_password(text) {
             return Err(SourceError::Password);
         }
+        if text.len() > MAX_LENGTH {
+            return Err(SourceError::TooLong);
+        }
         let rest = ["postgres://", "postgresql://"]
             .into_iter()
             .find_map(|scheme| text.strip_prefix(scheme))
@@ -173,8 +182,10 @@ impl Source {
 fn has_password(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let lower_case = text.to_ascii_lowercase();
+    // `%3a` is a `:` in a URL, and postmapd, which reads the source in source.json, rejects both.
+    let has_separator = |login: &str| login.contains(':') || login.to_ascii_lowercase().contains("%3a");
     rest.rsplit_once('@')
-        .is_some_and(|(login, _)| login.contains(':'))
+        .is_some_and(|(login, _)| has_separator(login))
         || ["password", "passwd", "pwd"]
             .iter()
             .any(|name| lower_case.contains(&format!("{name}=")))
@@ -240,6 +251,7 @@ fn decode(text: &str) -> Result<String, SourceError> {
 
 #[cfg(test)]
 mod tests {
+    use postmapd::lookup::directory_source::DirectorySource;
     use proptest::prelude::*;
 
     use super::{Host, Session, Source, SourceError};
@@ -319,10 +331,24 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_as_long_as_postmapd_reads_it() {
+        let of_length = |length: usize| {
+            let text = format!("postgres://u@db.test/{}", "m".repeat(length - 21));
+            assert_eq!(text.len(), length);
+            Source::parse(&text)
+        };
+        let longest = of_length(1024).unwrap();
+        let json = serde_json::json!({ "source": longest.to_string() }).to_string();
+        assert!(DirectorySource::parse(json.as_bytes()).is_ok());
+        assert_eq!(of_length(1025).unwrap_err(), SourceError::TooLong);
+    }
+
+    #[test]
     fn a_password_is_found_wherever_it_is() {
         for text in [
             "postgres://u:hunter2@db.test/mail",
             "postgres://u:@db.test/mail",
+            "postgres://u%3Ahunter2@db.test/mail",
             "postgres://u:hun/ter2@db.test/mail",
             "postgres://u:hun@ter2@db.test/mail",
             "postgres://u:hun?ter2@db.test/mail",

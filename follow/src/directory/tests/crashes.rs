@@ -10,7 +10,7 @@ use crate::directory::DirectoryErrorKind;
 
 /// Publishes and flushes states 2 and 3 after 1, with the end after `successes` operations. Returns the state whose
 /// publication succeeded last, and the one whose flush did, or `None` if there was no end.
-fn run_to_the_end(faults: &Rc<Faults>, successes: usize, is_end: bool) -> Option<(i64, i64)> {
+fn run_to_the_end(faults: &Rc<Faults>, successes: usize, is_end: bool) -> Option<(u64, u64)> {
     let mut directory = open(faults).unwrap();
     publish(&mut directory, 1).unwrap();
     directory.sync().unwrap();
@@ -50,7 +50,7 @@ fn a_start_after_the_end_at_any_operation_and_any_loss_of_power_finds_a_whole_st
                 (oldest..=published + 1).contains(&found),
                 "{place}: found {found}"
             );
-            assert_eq!(directory.active().map(|active| active.revision), Some(found));
+            assert_eq!(directory.active().and_then(|active| active.revision), Some(found));
             publish(&mut directory, 9).expect(&place);
             directory.sync().expect(&place);
             assert_eq!(seen_after_start(temp.path()), Some(9), "{place}");
@@ -105,7 +105,7 @@ fn the_end_at_any_operation_of_a_start_leaves_a_whole_state() {
         drop(result);
         let directory = restart(temp.path()).unwrap();
         assert_eq!(seen_after_start(temp.path()), Some(1));
-        assert_eq!(directory.active().map(|active| active.revision), Some(1));
+        assert_eq!(directory.active().and_then(|active| active.revision), Some(1));
     }
 }
 
@@ -163,7 +163,7 @@ fn a_state_that_cannot_be_flushed_leaves_the_one_before_for_a_start_after_a_loss
 
 #[derive(Clone, Debug)]
 enum Action {
-    Publish(i64),
+    Publish(u64),
     Sync,
     /// The end after so many operations of the next publication, a loss of power, and a start.
     End(usize, u8),
@@ -171,7 +171,7 @@ enum Action {
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
-        4 => (1..1000_i64).prop_map(Action::Publish),
+        4 => (1..1000_u64).prop_map(Action::Publish),
         3 => Just(Action::Sync),
         2 => (0..30_usize, 0..LOSSES).prop_map(|(successes, losses)| Action::End(successes, losses)),
     ];
