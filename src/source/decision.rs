@@ -8,7 +8,7 @@
 //!
 //! - sources that equal the active configuration change nothing;
 //! - sources with an error are rejected, unless the active configuration has errors too: then fixing one of two errors
-//!   takes effect;
+//!   takes effect. Settings with an error are rejected in any case: without them, the defaults would apply;
 //! - a source that is missing or empty, open for writing, or always changing is held: it keeps its active content for
 //!   as long as [`Waits`] says. The other sources wait for it for a moment, and are then applied without it;
 //! - the secrets of the default relay are one source in several files: they are held together;
@@ -236,8 +236,14 @@ impl Decision {
 
     /// Returns what to do with the last read, which has `errors` errors. `loss_changes_answers`
     /// has for each source whether answers would change if it were missing or empty.
-    pub(super) fn after_evaluation(&mut self, errors: usize, loss_changes_answers: Vec<bool>) -> Verdict {
-        if errors > 0 && self.is_valid {
+    pub(super) fn after_evaluation(
+        &mut self,
+        errors: usize,
+        are_settings_valid: bool,
+        loss_changes_answers: Vec<bool>,
+    ) -> Verdict {
+        // No server starts with invalid settings, so those of the active configuration are valid.
+        if !are_settings_valid || errors > 0 && self.is_valid {
             return Verdict::Reject;
         }
         if self.last_read == self.active {

@@ -30,6 +30,8 @@ pub(crate) struct LoadedConfig {
     pub snapshot: Snapshot,
     /// The settings of the sources.
     pub settings: Settings,
+    /// Whether they have no error. The defaults stand for what is invalid.
+    pub(super) are_settings_valid: bool,
     /// All findings.
     pub findings: Findings,
     /// Those of the findings that concern the default relay.
@@ -56,7 +58,9 @@ impl RawSources {
                     .help("mount its directory instead of the file, and restart this container"),
             );
         }
+        let errors_before = findings.errors();
         let settings = settings(&self.settings_file, sources, &mut findings);
+        let are_settings_valid = findings.errors() == errors_before;
         let (default, default_findings) = self.default_relay(sources);
         let snapshot = self.snapshot(sources, &settings, active, default, &mut findings);
         findings.append(&default_findings);
@@ -68,6 +72,7 @@ impl RawSources {
         LoadedConfig {
             snapshot,
             settings,
+            are_settings_valid,
             findings,
             default_findings,
             versions,

@@ -119,7 +119,7 @@ impl Reloader {
         let logged = logged.iter().map(ToString::to_string).collect();
         let mut decision = Decision::new(load::roles(&sources), raw.digests.clone(), logged);
         log_findings(&loaded.findings, &mut decision);
-        decision.after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot));
+        decision.after_evaluation(errors, true, raw.loss_changes_answers(&loaded.snapshot));
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         log_snapshot(&loaded.snapshot, &loaded.findings, started.elapsed());
         let status = Arc::new(ReloadStatus::new(loaded.versions, loaded.findings));
@@ -376,10 +376,11 @@ impl Reloader {
         let findings = Arc::new(loaded.findings);
         let errors = findings.errors();
         // Each outcome is recorded before it is logged: who reads the log and then asks for the status finds it there.
-        let is_unpaired = match self
-            .decision
-            .after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot))
-        {
+        let is_unpaired = match self.decision.after_evaluation(
+            errors,
+            loaded.are_settings_valid,
+            raw.loss_changes_answers(&loaded.snapshot),
+        ) {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
                 self.status.record_unchanged(true);

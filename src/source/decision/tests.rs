@@ -98,7 +98,7 @@ impl World {
         let mut decision = Decision::new(ROLES.to_vec(), digests, HashSet::new());
         let is_new = decision.take_unlogged(lines(&findings));
         assert!(is_new.iter().all(|is_new| *is_new));
-        let verdict = decision.after_evaluation(errors(&texts).len(), loss_changes_answers(&texts));
+        let verdict = decision.after_evaluation(errors(&texts).len(), true, loss_changes_answers(&texts));
         assert_eq!(verdict, Verdict::Apply { is_unpaired: false });
         Self {
             now: Instant::now(),
@@ -209,7 +209,7 @@ impl World {
         self.logged = findings.iter().copied().collect();
         let verdict = self
             .decision
-            .after_evaluation(errors_now.len(), loss_changes_answers(&texts));
+            .after_evaluation(errors_now.len(), true, loss_changes_answers(&texts));
         self.is_rejected = verdict == Verdict::Reject;
         match verdict {
             Verdict::Apply { is_unpaired } => {
@@ -590,7 +590,9 @@ fn unchanged_sources_are_evaluated_again_only_on_request() {
         }
         let errors = usize::from(!text.is_valid());
         assert_eq!(
-            world.decision.after_evaluation(errors, vec![true; ROLES.len()]),
+            world
+                .decision
+                .after_evaluation(errors, true, vec![true; ROLES.len()]),
             verdict
         );
     }
