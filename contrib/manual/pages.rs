@@ -273,7 +273,7 @@ The log of postmapd has each rejected user or host once a day, and each /64 for 
 .PP
 User names are looked up when the settings are read.
 An ID always works, even for a user that has a name only in another container.
-Users that the server's user namespace does not map appear to it as ID 65534, which is normally the user nobody.
+A user that is not mapped into the server's user namespace has the ID 65534 there, which is usually that of the user nobody.
 If the namespace does not map all users, that ID is not allowed, even if it is in
 .B allow_users
 or is the ID of the server itself.

@@ -48,7 +48,7 @@ changes, and 75 if that is unknown: the server does not answer, or its active fi
 Examples:
   postmapd check --dir /etc/postmapd
   postmapd check --strict --dns && systemctl start postmapd
-  postmapd check --dir /root/new --against-server --admin unix:/run/postmapd/admin
+  postmapd check --dir /etc/postmapd.new --against-server --admin unix:/run/postmapd/admin
   postmapd check --format json | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.code)\"'
 
 Fields of \"changes\" with --format json (null if unknown):

@@ -4,7 +4,7 @@
 //! `src/source/load/tests.rs` tests what may be in place of each file, at startup too, and
 //! `src/source/decision/tests.rs` the orders of errors and repairs.
 
-use crate::harness::client::Reply;
+use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::observer::observe;
 use crate::harness::versions::{
@@ -417,4 +417,27 @@ fn a_file_whose_closing_the_kernel_did_not_report_takes_effect() {
         daemon.signal("CONT");
         observer.wait_for(&[Reply::Found(relay(1))]);
     });
+}
+
+#[test]
+fn after_a_start_with_errors_invalid_settings_are_rejected_too() {
+    let routes_in_main_cf = "next_hops = \"main.cf\"\n";
+    let daemon = Daemon::start(
+        Setup::new()
+            .relaymap("@one.test [one.test\n")
+            .credentials("@two.test user:secret\n")
+            .settings(routes_in_main_cf),
+    );
+    let mut client = Socketmap::to(&daemon, 0);
+    let login = Reply::found("user:secret");
+    assert_eq!(client.query("sasl", "ann@two.test"), login);
+    daemon.replace(SETTINGS, format!("{routes_in_main_cf}no_such_setting = 1\n"));
+    daemon.wait_for_log(|line| line.contains("reload rejected"));
+    // With the default settings, it would be *not found*, and Postfix would send without authenticating.
+    assert_eq!(client.query("sasl", "ann@two.test"), login);
+    // Fixing an error of a table takes effect once the settings are valid again.
+    daemon.replace(RELAYMAP, "@one.test [one.test]\n");
+    daemon.replace(SETTINGS, routes_in_main_cf);
+    client.eventually_finds("relayhost", "ann@one.test", "[one.test]");
+    assert_eq!(client.query("sasl", "ann@two.test"), login);
 }

@@ -49,7 +49,7 @@ pub(crate) struct ExplanationObject {
     pub tried: Vec<String>,
     /// What decided the answer.
     pub source: Option<SourceObject>,
-    /// Why.
+    /// The rule that gives this outcome, in words.
     pub reason: String,
     /// What Postfix does with the answer.
     pub postfix: String,
