@@ -11,6 +11,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`rows`] | rows of a table as lines of a file: exactly one entry for each row, or a bad row |
+//! | [`engine`] | what is asked of a database: its state, and its rows in one transaction |
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
 //! | [`settings`] | `follow.toml`, parsed and validated |
 //! | [`cli`] | the commands |
@@ -23,5 +24,6 @@
 
 pub mod cli;
 pub mod directory;
+pub mod engine;
 pub mod rows;
 pub mod settings;
