@@ -79,7 +79,10 @@ pub struct Reading {
 }
 
 /// A database.
-#[expect(async_fn_in_trait, reason = "the futures stay in the thread that creates them")]
+#[expect(
+    async_fn_in_trait,
+    reason = "the futures stay in the thread that creates them"
+)]
 pub trait Engine {
     /// A connection to it.
     type Connection: Connection;
@@ -93,7 +96,10 @@ pub trait Engine {
 }
 
 /// A connection to a database, which has one user.
-#[expect(async_fn_in_trait, reason = "the futures stay in the thread that creates them")]
+#[expect(
+    async_fn_in_trait,
+    reason = "the futures stay in the thread that creates them"
+)]
 pub trait Connection {
     /// Returns the state of the tables.
     async fn state(&mut self) -> Result<State, EngineError>;
@@ -129,13 +135,17 @@ pub enum EngineErrorKind {
     #[error("cannot connect: {0}; check that the server runs and that a firewall lets this host through")]
     Connect(String),
     /// The server has no TLS.
-    #[error("the server does not support TLS; enable it there, so that neither passwords nor rows can be read on the way")]
+    #[error(
+        "the server does not support TLS; enable it there, so that neither passwords nor rows can be read on the way"
+    )]
     NoTls,
     /// The TLS handshake fails.
     #[error("TLS: {0}; check the certificate of the server and the setting ca")]
     Tls(String),
     /// The password or the certificate is rejected.
-    #[error("the server rejects the user: {0}; check the user in source, password_file, and the access rules of the server")]
+    #[error(
+        "the server rejects the user: {0}; check the user in source, password_file, and the access rules of the server"
+    )]
     Login(String),
     /// No right to read.
     #[error("the user has no right to read the tables: {0}; grant it as `postmapd-follow init` prints it")]
@@ -184,7 +194,12 @@ impl EngineErrorKind {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::NoAddress(_) | Self::Connect(_) | Self::ReadOnly | Self::Hang(_) | Self::Lost(_) | Self::Query { .. } => true,
+            Self::NoAddress(_)
+            | Self::Connect(_)
+            | Self::ReadOnly
+            | Self::Hang(_)
+            | Self::Lost(_)
+            | Self::Query { .. } => true,
             Self::PlainNetwork(_)
             | Self::NoTls
             | Self::Tls(_)

@@ -113,8 +113,10 @@ impl Check {
         }
         let has_errors = findings.errors() > 0;
         let has_failed = has_errors || (self.strict && findings.warnings() > 0);
+        let is_rejected = has_errors
+            && (findings.errors() > loaded.findings.errors() || !loaded.is_applied_despite_errors());
         let changes = server.map(|server| match server {
-            _ if has_errors => Comparison::Rejected,
+            _ if is_rejected => Comparison::Rejected,
             Ok(server) => server.compare(&loaded),
             Err(reason) => Comparison::Unknown(reason),
         });

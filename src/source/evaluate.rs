@@ -43,6 +43,12 @@ pub(crate) struct LoadedConfig {
 }
 
 impl LoadedConfig {
+    /// Whether a server with these settings applies them although they have errors: some entries are invalid, and nothing else.
+    #[must_use]
+    pub(crate) fn is_applied_despite_errors(&self) -> bool {
+        self.settings.reload_errors == ReloadErrors::Holes && !self.conditions.contains(&Condition::Unusable)
+    }
+
     /// Returns what decides whether it may become active. `raw` are the sources that were evaluated.
     pub(super) fn evaluation(&self, raw: &RawSources) -> Evaluation {
         Evaluation {

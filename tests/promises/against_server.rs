@@ -7,7 +7,7 @@
 
 use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap};
-use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAY_TLS, RELAYMAP, Setup};
+use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAY_TLS, RELAYMAP, SETTINGS, Setup};
 use crate::harness::eventually;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -214,6 +214,34 @@ fn files_with_an_error_change_nothing_and_are_reported() {
     );
     let json = check(&new, &admin, "--format json").exits(1).json();
     assert_eq!((&json["errors"], &json["changes"]), (&1.into(), &Value::Null));
+}
+
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn with_holes_an_invalid_entry_is_a_change_and_a_file_that_is_no_table_is_rejected() {
+    let holes = "[reload]\nerrors = \"holes\"\n";
+    let (daemon, admin, new) = start(&[&OLD[..], &[(SETTINGS, holes)]].concat());
+    let bad = OLD[0]
+        .1
+        .replace("@moved.test [relay1.test]:587", "@moved.test [relay1.test");
+    write(new.dir(), &[(RELAYMAP, &bad), OLD[1], OLD[2], (SETTINGS, holes)]);
+    let ran = check(&new, &admin, "").exits(1);
+    assert!(ran.stdout.contains("bad-next-hop"), "{ran:?}");
+    let line = "  @moved.test: moved: [relay1.test]:587 -> cannot tell\n";
+    assert!(ran.stdout.contains(line), "{ran:?}");
+    // And so it is.
+    fs::rename(new.dir().join(RELAYMAP), daemon.dir().join(RELAYMAP)).unwrap();
+    let mut client = Socketmap::to(&daemon, 0);
+    eventually(
+        || client.query("relayhost", "x@moved.test"),
+        Reply::is_cannot_tell,
+    );
+    write(new.dir(), &[(RELAYMAP, "<html>\n")]);
+    let ran = check(&new, &admin, "").exits(1);
+    assert!(
+        ran.stderr.contains("the server would reject these files"),
+        "{ran:?}"
+    );
 }
 
 #[test]
