@@ -8,6 +8,7 @@ mod against_server;
 mod bench;
 mod check;
 mod explain;
+mod generated;
 mod import;
 mod log;
 mod password;

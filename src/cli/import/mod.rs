@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::generated::Generated;
 use super::{EX_USAGE, Error};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{NextHops, Settings, Sources};
@@ -116,6 +117,9 @@ impl Import {
             next_hops,
             &mut messages,
         ));
+        if let Some(generated) = Generated::find(&sources) {
+            messages.reject(generated.to_string());
+        }
         let mut missing = Vec::new();
         for file in &files {
             match replace_file::check_directory(&file.path) {

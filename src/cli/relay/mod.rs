@@ -14,7 +14,6 @@
 mod disabled_entries;
 mod edit;
 mod effective;
-mod generated;
 mod key;
 pub(super) mod list;
 pub(super) mod tls;
@@ -28,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::generated::Generated;
 use super::password::{self, PasswordError};
 use super::{EX_USAGE, Error, OutputFormat, print_message};
 use crate::config::Sources;
@@ -309,16 +309,8 @@ pub enum RelayError {
         next_hop: String,
     },
     /// A program generates the directory.
-    #[error(
-        "{} says that this directory is written from {from}, which would replace the edit; make the change there; \
-         nothing was written",
-        printable_path(path)
-    )]
-    Generated {
-        path: PathBuf,
-        /// The source, as far as it can be shown.
-        from: String,
-    },
+    #[error("{0}; nothing was written")]
+    Generated(Generated),
     /// There is nothing to disable or enable.
     #[error("{files} {what} for {key}")]
     NothingToToggle {
@@ -375,8 +367,9 @@ impl Relay {
         let wait = wait.as_ref().and_then(Option::as_ref);
         // Findings about the environment concern the server, and are printed with the result.
         let sources = Sources::for_command(self.options, &mut Findings::default());
-        if self.command.wait_options().is_some() {
-            generated::reject(&sources)?;
+        let is_edit = self.command.wait_options().is_some();
+        if let Some(generated) = is_edit.then(|| Generated::find(&sources)).flatten() {
+            return Err(RelayError::Generated(generated).into());
         }
         self.command.run(&sources, wait)
     }
