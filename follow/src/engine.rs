@@ -43,7 +43,7 @@ pub enum Table {
 pub enum Extent {
     /// All rows of each table that [`Rows::table`] names.
     Everything,
-    /// The keys that have changed since the known state; all other rows of all tables are as they were.
+    /// The keys that have changed since the known state; all other rows of all tables are unchanged.
     Changes,
 }
 
@@ -53,7 +53,7 @@ pub enum Extent {
 /// in the order in which they have precedence. With [`Extent::Changes`], only tables with changes come, and the keys of a
 /// table come in ascending order of their bytes, each once: as a row, or as removed.
 ///
-/// It reports no error, because there is nothing that a connection could do about one: whoever passed it asks it afterwards.
+/// It reports no error, because there is nothing that a connection could do about one: its caller asks for it afterwards.
 pub trait Rows {
     /// Begins the read.
     fn begin(&mut self, extent: Extent);
@@ -73,7 +73,7 @@ pub trait Rows {
 pub struct Reading {
     /// The state that was read.
     pub state: State,
-    /// Whether the source has recorded each change since the known state. Then a table without rows was emptied by somebody;
+    /// Whether the source has recorded each change since the known state. Then a table without rows was emptied on purpose;
     /// otherwise this may be another database.
     pub is_continuous: bool,
 }
@@ -190,7 +190,7 @@ impl EngineErrorKind {
         }
     }
 
-    /// Whether another attempt may succeed without anybody doing anything, so that `once` exits with 75 and not 1.
+    /// Whether another attempt may succeed without a change of settings, so that `once` exits with 75 and not 1.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
