@@ -1,0 +1,70 @@
+//! The command line: a file for each command. Errors are on standard error, one a line, as `postmapd-follow: PLACE: error: …`.
+
+mod check;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use postmapd::os::printable::printable;
+
+/// Keep the tables of postmapd in step with a database
+#[derive(Parser)]
+#[command(
+    name = "postmapd-follow",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the settings and the files that they name
+    Check(check::Check),
+}
+
+/// Where the settings are.
+#[derive(Args)]
+struct ConfigOption {
+    /// The settings file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTMAPD_FOLLOW_CONFIG",
+        default_value = "/etc/postmapd/follow.toml"
+    )]
+    config: PathBuf,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let CommandLine { command } = CommandLine::parse();
+    match command {
+        Command::Check(check) => check.run(),
+    }
+}
+
+/// Prints errors, and returns the exit code 1.
+fn fail(errors: &[impl ToString]) -> ExitCode {
+    for error in errors {
+        print_message(error.to_string());
+    }
+    ExitCode::FAILURE
+}
+
+/// Prints a message on standard error.
+fn print_message(text: impl fmt::Display) {
+    // Standard error may be closed; the exit code tells the result all the same.
+    let _ = writeln!(
+        io::stderr(),
+        "postmapd-follow: {}",
+        printable(text.to_string().as_bytes())
+    );
+}
