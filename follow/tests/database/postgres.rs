@@ -1,0 +1,362 @@
+//! PostgreSQL servers in temporary directories.
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+
+use super::processes::{as_owner, children, owner, run, signal, try_run, wait_for};
+
+/// Users log in over the UNIX socket without a password, and over TCP with one.
+const ACCESS: &str = "local all all trust\nlocal replication all trust\nhost all all all scram-sha-256\n";
+
+/// Fast, small, and without a log of what is normal.
+const SETTINGS: &str = "fsync = off\nfull_page_writes = off\nshared_buffers = 16MB\nmax_connections = 60\n\
+                        max_wal_senders = 4\nmax_replication_slots = 4\nhot_standby = on\nlog_checkpoints = off\n\
+                        password_encryption = scram-sha-256\n";
+
+/// The programs of the newest installed PostgreSQL.
+pub fn programs() -> &'static Path {
+    static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let versions = fs::read_dir("/usr/lib/postgresql").expect("install the package postgresql-15");
+        let newest = versions
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok())
+            .max();
+        let newest = newest.expect("install the package postgresql-15");
+        PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
+    });
+    &PROGRAMS
+}
+
+/// An empty cluster, made once for all tests.
+fn template() -> &'static Path {
+    static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let version = run(Command::new(programs().join("postgres")).arg("--version"));
+        let digits: String = version.chars().filter(char::is_ascii_digit).collect();
+        let template = cache.join(format!("postgresql-{digits}"));
+        if template.exists() {
+            return template;
+        }
+        let temp = owned_directory();
+        let data = temp.path().join("data");
+        let mut initdb = Command::new(programs().join("initdb"));
+        initdb
+            .arg(&data)
+            .args([
+                "--no-sync",
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+            ])
+            .args(["--locale=C", "--no-instructions"]);
+        run(as_owner(&mut initdb));
+        // Another test binary may do the same, and a cluster with this name is whole.
+        let copy = tempfile::tempdir_in(cache).unwrap();
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(&data)
+            .arg(copy.path().join("data")));
+        if let Err(error) = fs::rename(copy.path().join("data"), &template) {
+            assert!(template.exists(), "{error}");
+        }
+        template
+    });
+    &TEMPLATE
+}
+
+/// A temporary directory that the user of the server can use.
+pub fn owned_directory() -> TempDir {
+    let temp = tempfile::tempdir_in("/tmp").unwrap();
+    if let Some((user, group)) = owner() {
+        chown(temp.path(), Some(user), Some(group)).unwrap();
+    }
+    temp
+}
+
+/// A port that is free at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A server with the database `mail`. It listens on 127.0.0.1 and on a UNIX socket.
+pub struct Postgres {
+    directory: TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// Starts a server with the database `mail`.
+    pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts a server with more lines of postgresql.conf.
+    pub fn start_with(settings: &str) -> Self {
+        let directory = owned_directory();
+        let data = directory.path().join("data");
+        run(Command::new("cp").arg("-a").arg(template()).arg(&data));
+        let server = Self::start_in(directory, settings);
+        server.psql("postgres", "CREATE DATABASE mail");
+        server
+    }
+
+    /// Starts a standby of this server.
+    pub fn start_standby(&self) -> Self {
+        let directory = owned_directory();
+        let data = directory.path().join("data");
+        let mut backup = Command::new(programs().join("pg_basebackup"));
+        backup
+            .args([
+                "--checkpoint=fast",
+                "--no-sync",
+                "--write-recovery-conf",
+                "--wal-method=stream",
+            ])
+            .args(["--username=postgres", "--no-password", "--pgdata"])
+            .arg(&data)
+            .arg("--host")
+            .arg(self.sockets())
+            .arg(format!("--port={}", self.port));
+        run(as_owner(&mut backup));
+        Self::start_in(directory, "")
+    }
+
+    fn start_in(directory: TempDir, settings: &str) -> Self {
+        let data = directory.path().join("data");
+        fs::write(data.join("pg_hba.conf"), ACCESS).unwrap();
+        let mut server = Self {
+            directory,
+            port: 0,
+            server: None,
+        };
+        let listen = "listen_addresses = '127.0.0.1'";
+        let sockets = server.sockets().to_str().unwrap().to_owned();
+        let text = format!("{SETTINGS}{listen}\nunix_socket_directories = '{sockets}'\n{settings}\n");
+        fs::write(data.join("postgresql.conf"), text).unwrap();
+        // Another process may take a port between its choice and its use.
+        for _ in 0..20 {
+            server.port = free_port();
+            if server.try_start_again() {
+                return server;
+            }
+        }
+        panic!("the server does not start:\n{}", server.log());
+    }
+
+    /// Starts the server after it was stopped or killed, on the same port.
+    pub fn start_again(&mut self) {
+        assert!(
+            self.try_start_again(),
+            "the server does not start:\n{}",
+            self.log()
+        );
+    }
+
+    fn try_start_again(&mut self) -> bool {
+        assert!(self.server.is_none(), "the server runs");
+        let log = fs::File::create(self.directory.path().join("log")).unwrap();
+        let mut postgres = Command::new(programs().join("postgres"));
+        postgres
+            .arg("-D")
+            .arg(self.data())
+            .arg(format!("--port={}", self.port))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let mut server = as_owner(&mut postgres).spawn().unwrap();
+        let starts = wait_for("a start of PostgreSQL", || {
+            if server.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            self.try_psql("postgres", "SELECT 1").is_ok().then_some(true)
+        });
+        self.server = starts.then_some(server);
+        starts
+    }
+
+    /// Its port, on 127.0.0.1 and in the name of its UNIX socket.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of its UNIX socket.
+    pub fn sockets(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The process that starts all others.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("the server runs").id()
+    }
+
+    /// What it has logged since its last start.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// The setting `source` for the UNIX socket.
+    pub fn source(&self, user: &str) -> String {
+        let directory = self.sockets().to_str().unwrap().replace('/', "%2F");
+        format!("postgres://{user}@{directory}:{}/mail", self.port)
+    }
+
+    /// The setting `source` for TCP with a name or an address of this host.
+    pub fn tcp_source(&self, user: &str, host: &str) -> String {
+        format!("postgres://{user}@{host}:{}/mail", self.port)
+    }
+
+    /// Runs SQL as the superuser, each statement in a transaction of its own unless it begins one, and returns the rows:
+    /// one a line, with `|` between columns.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        self.try_psql(database, sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Runs SQL, and returns the rows or the error.
+    pub fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
+        self.try_psql_as("postgres", database, sql)
+    }
+
+    /// Runs SQL as another user.
+    pub fn try_psql_as(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
+        // From a file, because an argument has a limit and `-c` would make one transaction of all.
+        let file = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+        fs::write(file.path(), sql).unwrap();
+        try_run(self.psql_command(user, database).arg("--file").arg(file.path()))
+            .map(|rows| rows.trim_end_matches('\n').to_owned())
+    }
+
+    /// psql with the options for this server, for example for a session with several transactions.
+    pub fn psql_command(&self, user: &str, database: &str) -> Command {
+        let mut psql = Command::new(programs().join("psql"));
+        psql.env_clear()
+            .env("PGCLIENTENCODING", "SQL_ASCII")
+            .env("PGCONNECT_TIMEOUT", "60")
+            .args([
+                "--no-psqlrc",
+                "--no-align",
+                "--tuples-only",
+                "--quiet",
+                "--no-password",
+            ])
+            .args([
+                "--set",
+                "ON_ERROR_STOP=1",
+                "--username",
+                user,
+                "--dbname",
+                database,
+            ])
+            .arg("--host")
+            .arg(self.sockets())
+            .arg(format!("--port={}", self.port));
+        psql
+    }
+
+    /// Replaces pg_hba.conf, which says who may connect, and reads it.
+    pub fn set_access(&self, lines: &str) {
+        fs::write(self.data().join("pg_hba.conf"), lines).unwrap();
+        self.reload();
+    }
+
+    /// Adds a line to postgresql.conf and reads it; some settings take effect on restart.
+    pub fn set(&self, setting: &str) {
+        let path = self.data().join("postgresql.conf");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{text}{setting}\n")).unwrap();
+        self.reload();
+    }
+
+    fn reload(&self) {
+        let loaded = "SELECT pg_conf_load_time()";
+        let before = self.psql("postgres", loaded);
+        signal(self.pid(), "HUP");
+        wait_for("a reload of PostgreSQL", || {
+            (self.psql("postgres", loaded) != before).then_some(())
+        });
+    }
+
+    /// Writes a file into the data directory, for example a certificate and its key.
+    pub fn write_private(&self, name: &str, text: &[u8]) {
+        let path = self.data().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = owner() {
+            chown(path, Some(user), Some(group)).unwrap();
+        }
+    }
+
+    /// Makes a standby a server that accepts writes.
+    pub fn promote(&self) {
+        self.psql("postgres", "SELECT pg_promote(true, 60)");
+        wait_for("a promotion", || {
+            (self.psql("postgres", "SELECT pg_is_in_recovery()") == "f").then_some(())
+        });
+    }
+
+    /// Stops it as an administrator does: connections end, and nothing is lost.
+    pub fn stop(&mut self) {
+        self.end("INT");
+    }
+
+    /// Ends all its processes at once, without a last write.
+    pub fn kill(&mut self) {
+        let server = self.pid();
+        // Stopped first, so that it does not start others.
+        signal(server, "STOP");
+        for pid in children(server) {
+            signal(pid, "KILL");
+        }
+        self.end("KILL");
+        // A killed server leaves both.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+    }
+
+    fn end(&mut self, name: &str) {
+        if let Some(mut server) = self.server.take() {
+            signal(server.id(), name);
+            server.wait().unwrap();
+        }
+    }
+
+    /// Stops all its processes without ending them: connections stay open, and nothing answers.
+    pub fn freeze(&self) {
+        signal(self.pid(), "STOP");
+        for pid in children(self.pid()) {
+            signal(pid, "STOP");
+        }
+    }
+
+    /// Continues after [`Postgres::freeze`].
+    pub fn thaw(&self) {
+        for pid in children(self.pid()) {
+            signal(pid, "CONT");
+        }
+        signal(self.pid(), "CONT");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            self.thaw();
+            self.end("QUIT");
+        }
+    }
+}
