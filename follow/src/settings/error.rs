@@ -82,6 +82,15 @@ pub enum SettingErrorKind {
     /// The address of the admin listener is none.
     #[error("`admin` is not an address: {0}; for example, 127.0.0.1:9452 or unix:/run/postmapd-follow/admin")]
     Admin(#[from] AddressError),
+    /// A source whose tables are those of other programs, without `[queries]`.
+    #[error(
+        "`source` is MariaDB or MySQL, and [queries] is missing; add it with the queries relay and credentials, because the \
+         tables of postmapd exist for PostgreSQL only"
+    )]
+    NeedsQueries,
+    /// A setting that has no effect with `[queries]`.
+    #[error("`{0}` has no effect with [queries]; {1}")]
+    WithQueries(&'static str, &'static str),
     /// A table of queries without a query.
     #[error(
         "[queries] has none of relay, credentials and tls; add one, or remove [queries] to read the schema of postmapd"

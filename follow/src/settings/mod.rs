@@ -2,7 +2,7 @@
 //!
 //! | setting | default | meaning |
 //! |---|---|---|
-//! | `source` | required | `postgres://USER@HOST[,HOST…]/DATABASE`, without a password ([`source`]) |
+//! | `source` | required | `postgres://USER@HOST[,HOST…]/DATABASE` or `mysql://…`, without a password ([`source`]) |
 //! | `password_file` | none | the file with the password of the user |
 //! | `tls` | `verify-full` | the server must prove its name; `off` only for UNIX sockets and loopback |
 //! | `ca` | the system's | the certificate authorities of the server, PEM |
@@ -14,7 +14,8 @@
 //! | `stale_after` | 60 s | after which time without the source this program is not ready |
 //! | `admin` | none | the address of the listener for health, status and metrics |
 //!
-//! With a table `[queries]`, the rows come from the results of queries and not from the schema of postmapd:
+//! With a table `[queries]`, the rows come from the results of queries and not from the schema of postmapd, and `schema` and
+//! `poll` are errors. A source of MariaDB or MySQL needs it.
 //!
 //! | setting | default | meaning |
 //! |---|---|---|
@@ -40,7 +41,7 @@ use postmapd::os::whole_file::{MAX_TEXT, read_secret};
 pub use credential_files::{CredentialFileError, CredentialFileErrorKind};
 pub use error::{SettingError, SettingErrorKind};
 use file::{QUERIES, Values};
-use source::{Host, Source};
+use source::{Database, Host, Source};
 
 /// How connections to hosts on a network are protected. UNIX sockets never use TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +150,7 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
     let source = source(values, is_readable);
     let tls = tls(values, source.as_ref());
     let seconds = Duration::from_secs;
+    reject_without_effect(values, source.as_ref());
     let poll = values.duration("", "poll");
     let hang = values.duration("", "hang").map_or(seconds(2), |(hang, _)| hang);
     let stale_after = values.duration("", "stale_after");
@@ -178,7 +180,8 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
 fn source(values: &mut Values<'_>, is_readable: bool) -> Option<Source> {
     if !values.has("", "source") {
         if is_readable {
-            let help = "set it to postgres://USER@HOST/DATABASE";
+            let help =
+                "set it to postgres://USER@HOST/DATABASE, or mysql://USER@HOST/DATABASE with [queries]";
             values.error(SettingErrorKind::Missing("source", help), None);
         }
         return None;
@@ -189,6 +192,28 @@ fn source(values: &mut Values<'_>, is_readable: bool) -> Option<Source> {
         Err(error) => {
             values.error(error.into(), position);
             None
+        }
+    }
+}
+
+/// Reports `[queries]` if it is missing, and what has no effect with it.
+fn reject_without_effect(values: &mut Values<'_>, source: Option<&Source>) {
+    let is_mariadb = source.is_some_and(|source| source.kind == Database::MariaDb);
+    if values.queries.is_none() {
+        if !is_mariadb {
+            return;
+        }
+        values.error(SettingErrorKind::NeedsQueries, None);
+    }
+    for (name, help) in [
+        (
+            "schema",
+            "remove it, and name the tables in the queries as DATABASE.TABLE or SCHEMA.TABLE where necessary",
+        ),
+        ("poll", "set every below [queries] instead"),
+    ] {
+        if let Some(position) = values.position("", name) {
+            values.error(SettingErrorKind::WithQueries(name, help), position);
         }
     }
 }

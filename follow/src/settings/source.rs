@@ -1,7 +1,10 @@
 //! The setting `source`: where the database is, and who connects to it.
 //!
-//! It is a URL as libpq takes it, without a password: `postgres://USER@HOST[:PORT][,HOST[:PORT]…]/DATABASE`. A host may be the
-//! directory of UNIX sockets, as `%2Frun%2Fpostgresql` or in `?host=/run/postgresql`.
+//! For PostgreSQL it is a URL as libpq takes it, without a password: `postgres://USER@HOST[:PORT][,HOST[:PORT]…]/DATABASE`. A host
+//! may be the directory of UNIX sockets, as `%2Frun%2Fpostgresql` or in `?host=/run/postgresql`.
+//!
+//! For MariaDB and MySQL it is `mysql://USER@HOST[:PORT][,HOST[:PORT]…]/DATABASE` or the same with `mariadb://`. A host may be a
+//! UNIX socket, as `%2Frun%2Fmysqld%2Fmysqld.sock` or in `?socket=/run/mysqld/mysqld.sock`.
 //!
 //! An error never contains any part of the text, which may be a password in the wrong place.
 
@@ -10,8 +13,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
-
-const DEFAULT_PORT: u16 = 5432;
 
 /// The longest text in bytes that postmapd reads in source.json.
 const MAX_LENGTH: usize = 1024;
@@ -29,33 +30,38 @@ pub enum SourceError {
     #[error("it is longer than {MAX_LENGTH} bytes")]
     TooLong,
     /// Another scheme, or a list of `name=value`.
-    #[error("it does not begin with postgres://; write postgres://USER@HOST/DATABASE")]
+    #[error(
+        "it begins neither with postgres:// nor with mysql://; write postgres://USER@HOST/DATABASE for PostgreSQL, or \
+         mysql://USER@HOST/DATABASE for MariaDB and MySQL"
+    )]
     Scheme,
     /// `postgres://host/database`
-    #[error("there is no user; write postgres://USER@HOST/DATABASE")]
+    #[error("there is no user; write USER@HOST/DATABASE after the `://`")]
     NoUser,
     /// `postgres://user@/database`
-    #[error(
-        "there is no host; write postgres://USER@HOST/DATABASE, or USER@%2Frun%2Fpostgresql for UNIX sockets"
-    )]
-    NoHost,
+    #[error("there is no host; write {}", expected_host(*.0))]
+    NoHost(Database),
     /// `postgres://user@host`
-    #[error("there is no database; write postgres://USER@HOST/DATABASE")]
+    #[error("there is no database; write USER@HOST/DATABASE after the `://`")]
     NoDatabase,
     /// A host that is none.
-    #[error(
-        "host {0} is not a name, an address (IPv6 in brackets), or the directory of UNIX sockets as %2Frun%2Fpostgresql"
-    )]
-    Host(usize),
+    #[error("host {0} is none; write {expected}", expected = expected_host(*.1))]
+    Host(usize, Database),
     /// A port that is none.
     #[error("the port of host {0} is not a number from 1 to 65535")]
     Port(usize),
+    /// `mysql://user@%2Frun%2Fmysqld%2Fmysqld.sock:3306/database`
+    #[error("host {0} is a UNIX socket, which has no port; remove the port")]
+    SocketPort(usize),
     /// `sslmode=` and similar.
     #[error("TLS is not set here; set tls, ca, client_cert and client_key in this file")]
     Tls,
-    /// Another parameter of libpq.
-    #[error("a parameter after the `?` is unknown; the known ones are host and target_session_attrs")]
-    Parameter,
+    /// Another parameter of libpq or of MariaDB's libraries.
+    #[error("a parameter after the `?` is unknown; {}", match .0 {
+        Database::PostgreSql => "the known ones are host and target_session_attrs",
+        Database::MariaDb => "the only one is socket",
+    })]
+    Parameter(Database),
     /// `target_session_attrs` with another value.
     #[error("target_session_attrs is neither any nor read-write")]
     SessionAttributes,
@@ -64,12 +70,52 @@ pub enum SourceError {
     Encoding,
 }
 
+/// Returns how a host is written.
+fn expected_host(database: Database) -> &'static str {
+    match database {
+        Database::PostgreSql => {
+            "a name, an address (IPv6 in brackets), or the directory of UNIX sockets as %2Frun%2Fpostgresql"
+        }
+        Database::MariaDb => {
+            "a name, an address (IPv6 in brackets), or a UNIX socket as %2Frun%2Fmysqld%2Fmysqld.sock"
+        }
+    }
+}
+
+/// The kind of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// PostgreSQL.
+    PostgreSql,
+    /// MariaDB and MySQL.
+    MariaDb,
+}
+
+impl Database {
+    /// Returns the kind of a scheme.
+    fn of_scheme(scheme: &str) -> Option<Self> {
+        match scheme {
+            "postgres" | "postgresql" => Some(Self::PostgreSql),
+            "mysql" | "mariadb" => Some(Self::MariaDb),
+            _ => None,
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::PostgreSql => 5432,
+            Self::MariaDb => 3306,
+        }
+    }
+}
+
 /// A host of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// A name or an address, and a port.
     Tcp(String, u16),
-    /// The directory of UNIX sockets, and the port in the name of the socket.
+    /// PostgreSQL: the directory of UNIX sockets, and the port in the name of the socket. MariaDB: a UNIX socket, and the
+    /// default port, which has no meaning.
     Unix(PathBuf, u16),
 }
 
@@ -101,6 +147,8 @@ pub enum Session {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     text: String,
+    /// The kind of the database.
+    pub kind: Database,
     /// The user.
     pub user: String,
     /// The hosts, in the order in which they are tried.
@@ -127,10 +175,8 @@ impl Source {
         if text.len() > MAX_LENGTH {
             return Err(SourceError::TooLong);
         }
-        let rest = ["postgres://", "postgresql://"]
-            .into_iter()
-            .find_map(|scheme| text.strip_prefix(scheme))
-            .ok_or(SourceError::Scheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(SourceError::Scheme)?;
+        let kind = Database::of_scheme(scheme).ok_or(SourceError::Scheme)?;
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').ok_or(SourceError::NoDatabase)?;
         let (user, hosts) = authority.split_once('@').ok_or(SourceError::NoUser)?;
@@ -143,6 +189,7 @@ impl Source {
         }
         let mut source = Self {
             text: text.to_owned(),
+            kind,
             user,
             hosts: Vec::new(),
             database,
@@ -150,19 +197,34 @@ impl Source {
         };
         source.add_hosts(hosts)?;
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("host", hosts) => source.add_hosts(hosts)?,
-                ("target_session_attrs", "any") => source.session = Session::Any,
-                ("target_session_attrs", "read-write") => source.session = Session::ReadWrite,
-                ("target_session_attrs", _) => return Err(SourceError::SessionAttributes),
-                (name, _) if name.starts_with("ssl") => return Err(SourceError::Tls),
-                _ => return Err(SourceError::Parameter),
-            }
+            source.add_parameter(parameter)?;
         }
         if source.hosts.is_empty() {
-            return Err(SourceError::NoHost);
+            return Err(SourceError::NoHost(kind));
         }
         Ok(source)
+    }
+
+    fn add_parameter(&mut self, parameter: &str) -> Result<(), SourceError> {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match (self.kind, name, value) {
+            (Database::PostgreSql, "host", hosts) => return self.add_hosts(hosts),
+            (Database::PostgreSql, "target_session_attrs", "any") => self.session = Session::Any,
+            (Database::PostgreSql, "target_session_attrs", "read-write") => self.session = Session::ReadWrite,
+            (Database::PostgreSql, "target_session_attrs", _) => return Err(SourceError::SessionAttributes),
+            (Database::MariaDb, "socket", path) => {
+                let number = self.hosts.len() + 1;
+                match parse_host(path, number, self.kind)? {
+                    socket @ Host::Unix(..) => self.hosts.push(socket),
+                    Host::Tcp(..) => return Err(SourceError::Host(number, self.kind)),
+                }
+            }
+            _ if ["ssl", "tls", "verify"].iter().any(|word| name.contains(word)) => {
+                return Err(SourceError::Tls);
+            }
+            _ => return Err(SourceError::Parameter(self.kind)),
+        }
+        Ok(())
     }
 
     fn add_hosts(&mut self, list: &str) -> Result<(), SourceError> {
@@ -171,7 +233,7 @@ impl Source {
         }
         for host in list.split(',') {
             let number = self.hosts.len() + 1;
-            self.hosts.push(parse_host(host, number)?);
+            self.hosts.push(parse_host(host, number, self.kind)?);
         }
         Ok(())
     }
@@ -192,16 +254,16 @@ fn has_password(text: &str) -> bool {
 }
 
 /// Parses the host with this number.
-fn parse_host(text: &str, number: usize) -> Result<Host, SourceError> {
+fn parse_host(text: &str, number: usize, kind: Database) -> Result<Host, SourceError> {
+    let not_a_host = || SourceError::Host(number, kind);
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or(SourceError::Host(number))?;
-            host.parse::<std::net::Ipv6Addr>()
-                .map_err(|_| SourceError::Host(number))?;
+            let (host, rest) = rest.split_once(']').ok_or_else(not_a_host)?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| not_a_host())?;
             match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if rest.is_empty() => (host, None),
-                None => return Err(SourceError::Host(number)),
+                None => return Err(not_a_host()),
             }
         }
         None => match text.split_once(':') {
@@ -209,21 +271,25 @@ fn parse_host(text: &str, number: usize) -> Result<Host, SourceError> {
             None => (text, None),
         },
     };
-    let port = match port {
+    let given_port = match port {
         Some(port) if port.bytes().all(|c| c.is_ascii_digit()) => {
             let port = port.parse().ok().filter(|port| *port > 0);
-            port.ok_or(SourceError::Port(number))?
+            Some(port.ok_or(SourceError::Port(number))?)
         }
         Some(_) => return Err(SourceError::Port(number)),
-        None => DEFAULT_PORT,
+        None => None,
     };
+    let port = given_port.unwrap_or_else(|| kind.default_port());
     let host = decode(host)?;
     if host.starts_with('/') {
+        if kind == Database::MariaDb && given_port.is_some() {
+            return Err(SourceError::SocketPort(number));
+        }
         return Ok(Host::Unix(host.into(), port));
     }
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     if host.is_empty() || !host.chars().all(is_of_name) {
-        return Err(SourceError::Host(number));
+        return Err(not_a_host());
     }
     Ok(Host::Tcp(host, port))
 }
@@ -250,125 +316,4 @@ fn decode(text: &str) -> Result<String, SourceError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use postmapd::lookup::directory_source::DirectorySource;
-    use proptest::prelude::*;
-
-    use super::{Host, Session, Source, SourceError};
-
-    fn tcp(host: &str, port: u16) -> Host {
-        Host::Tcp(host.to_owned(), port)
-    }
-
-    #[test]
-    fn a_source_names_user_hosts_and_database() {
-        let socket = || Host::Unix("/run/postgresql".into(), 5432);
-        for (text, hosts, is_local) in [
-            ("postgres://u@db.test/mail", vec![tcp("db.test", 5432)], false),
-            (
-                "postgresql://u@db1.test:1,192.0.2.1,[2001:db8::1]:3/mail",
-                vec![tcp("db1.test", 1), tcp("192.0.2.1", 5432), tcp("2001:db8::1", 3)],
-                false,
-            ),
-            (
-                "postgres://u@localhost,127.0.0.2,[::1]/mail",
-                vec![tcp("localhost", 5432), tcp("127.0.0.2", 5432), tcp("::1", 5432)],
-                true,
-            ),
-            ("postgres://u@%2Frun%2fpostgresql/mail", vec![socket()], true),
-            ("postgres://u@/mail?host=/run/postgresql", vec![socket()], true),
-            (
-                "postgres://u@localhost.evil.test/mail",
-                vec![tcp("localhost.evil.test", 5432)],
-                false,
-            ),
-            ("postgres://u@0.0.0.0/mail", vec![tcp("0.0.0.0", 5432)], false),
-        ] {
-            let source = Source::parse(text).unwrap();
-            assert_eq!(source.hosts, hosts, "{text}");
-            assert_eq!((source.user.as_str(), source.database.as_str()), ("u", "mail"));
-            assert_eq!(source.hosts.iter().all(Host::is_local), is_local, "{text}");
-            assert_eq!(source.to_string(), text);
-            assert_eq!(source.session, Session::Any);
-        }
-        let source = Source::parse("postgres://r%40x@h/a%20b?target_session_attrs=read-write").unwrap();
-        assert_eq!((source.user.as_str(), source.database.as_str()), ("r@x", "a b"));
-        assert_eq!(source.session, Session::ReadWrite);
-    }
-
-    #[test]
-    fn what_is_not_a_source_is_refused() {
-        for (text, error) in [
-            ("", SourceError::Scheme),
-            ("db.test", SourceError::Scheme),
-            ("host=db.test user=u", SourceError::Scheme),
-            ("mysql://u@db.test/mail", SourceError::Scheme),
-            ("postgres://db.test/mail", SourceError::NoUser),
-            ("postgres://@db.test/mail", SourceError::NoUser),
-            ("postgres://u@db.test", SourceError::NoDatabase),
-            ("postgres://u@db.test/", SourceError::NoDatabase),
-            ("postgres://u@/mail", SourceError::NoHost),
-            ("postgres://u@db.test,/mail", SourceError::Host(2)),
-            ("postgres://u@a b/mail", SourceError::Host(1)),
-            ("postgres://u@[db.test]/mail", SourceError::Host(1)),
-            ("postgres://u@[::1/mail", SourceError::Host(1)),
-            ("postgres://u@a,b:0/mail", SourceError::Port(2)),
-            ("postgres://u@a:+1/mail", SourceError::Port(1)),
-            ("postgres://u@a:/mail", SourceError::Port(1)),
-            ("postgres://u@a:65536/mail", SourceError::Port(1)),
-            ("postgres://u@a/mail?sslmode=disable", SourceError::Tls),
-            ("postgres://u@a/mail?options=-c", SourceError::Parameter),
-            (
-                "postgres://u@a/mail?target_session_attrs=standby",
-                SourceError::SessionAttributes,
-            ),
-            ("postgres://u@a/ma%2", SourceError::Encoding),
-            ("postgres://u@a/ma%0Ail", SourceError::Encoding),
-            ("postgres://u@a/ma%ffil", SourceError::Encoding),
-        ] {
-            assert_eq!(Source::parse(text).unwrap_err(), error, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_source_is_as_long_as_postmapd_reads_it() {
-        let of_length = |length: usize| {
-            let text = format!("postgres://u@db.test/{}", "m".repeat(length - 21));
-            assert_eq!(text.len(), length);
-            Source::parse(&text)
-        };
-        let longest = of_length(1024).unwrap();
-        let json = serde_json::json!({ "source": longest.to_string() }).to_string();
-        assert!(DirectorySource::parse(json.as_bytes()).is_ok());
-        assert_eq!(of_length(1025).unwrap_err(), SourceError::TooLong);
-    }
-
-    #[test]
-    fn a_password_is_found_wherever_it_is() {
-        for text in [
-            "postgres://u:hunter2@db.test/mail",
-            "postgres://u:@db.test/mail",
-            "postgres://u%3Ahunter2@db.test/mail",
-            "postgres://u:hun/ter2@db.test/mail",
-            "postgres://u:hun@ter2@db.test/mail",
-            "postgres://u:hun?ter2@db.test/mail",
-            "mysql://u:hunter2@db.test/mail",
-            "u:hunter2@db.test/mail",
-            "postgres://u@db.test/mail?password=hunter2",
-            "postgres://u@db.test/mail?sslpassword=hunter2",
-            "host=db.test user=u PASSWORD=hunter2",
-        ] {
-            assert_eq!(Source::parse(text).unwrap_err(), SourceError::Password, "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_password_is_refused(password in "[ -~]{1,20}") {
-            let url = format!("postgres://u:{password}@db.test/mail");
-            prop_assert_eq!(Source::parse(&url).unwrap_err(), SourceError::Password);
-            let parameter = format!("postgres://u@db.test/mail?password={password}");
-            prop_assert_eq!(Source::parse(&parameter).unwrap_err(), SourceError::Password);
-        }
-    }
-}
+mod tests;

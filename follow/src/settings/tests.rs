@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::source::Session;
+use super::source::{Database, Session};
 use super::{Empty, Settings, Tls};
 
 const SOURCE: &str = "source = \"postgres://reader@db.test/mail\"\n";
@@ -45,8 +45,6 @@ fn every_setting_is_read() {
            client_cert = "/etc/postmapd/client.pem"
            client_key = "/etc/postmapd/client.key"
            dir = "/run/postmapd/tables"
-           schema = "mail_relays"
-           poll = 0.5
            hang = "1500ms"
            stale_after = "2m"
            admin = "127.0.0.1:9452"
@@ -71,8 +69,6 @@ fn every_setting_is_read() {
     let certificate = ["/etc/postmapd/client.pem", "/etc/postmapd/client.key"].map(PathBuf::from);
     assert_eq!(settings.client_certificate, Some(certificate.into()));
     assert_eq!(settings.dir, Path::new("/run/postmapd/tables"));
-    assert_eq!(settings.schema, "mail_relays");
-    assert_eq!(settings.poll, Duration::from_millis(500));
     assert_eq!(settings.hang, Duration::from_millis(1500));
     assert_eq!(settings.stale_after, Duration::from_secs(120));
     assert_eq!(settings.interval(), Duration::from_secs(3));
@@ -86,6 +82,49 @@ fn every_setting_is_read() {
     assert_eq!(queries.tls.unwrap(), "VALUES ('r.test', 'encrypt')");
     assert_eq!(queries.version.unwrap(), "SELECT max(id) FROM changes");
     assert_eq!(queries.empty, Empty::Allow);
+    let settings = parse(&format!("{SOURCE}schema = \"mail_relays\"\npoll = 0.5")).unwrap();
+    assert_eq!(settings.schema, "mail_relays");
+    assert_eq!(settings.poll, Duration::from_millis(500));
+    assert_eq!(settings.interval(), settings.poll);
+}
+
+#[test]
+fn mariadb_needs_queries_and_queries_replace_the_schema_and_its_poll() {
+    const MARIADB: &str = "source = \"mysql://reader@db.test/mail\"\n";
+    const QUERIES: &str = "[queries]\nrelay = \"SELECT 1, 2\"";
+    let settings = parse(&format!("{MARIADB}{QUERIES}")).unwrap();
+    assert_eq!(settings.source.kind, Database::MariaDb);
+    let errors = |text: String| parse(&text).expect_err(&text).join("\n");
+    let error = errors(MARIADB.to_owned());
+    assert!(
+        error.starts_with("follow.toml: error: `source` is MariaDB or MySQL, and [queries] is missing"),
+        "{error}"
+    );
+    for source in [SOURCE, MARIADB] {
+        for (setting, expected) in [
+            (
+                "schema = \"mail\"",
+                "follow.toml:2:10: error: `schema` has no effect with [queries]; remove it",
+            ),
+            (
+                "poll = 2",
+                "follow.toml:2:8: error: `poll` has no effect with [queries]; set every",
+            ),
+        ] {
+            let error = errors(format!("{source}{setting}\n{QUERIES}"));
+            assert!(
+                error.starts_with(expected) && error.lines().count() == 1,
+                "{error}"
+            );
+        }
+    }
+    let socket = "source = \"mysql://reader@/mail?socket=/run/mysqld/mysqld.sock\"\n";
+    assert_eq!(parse(&format!("{socket}{QUERIES}")).unwrap().tls, Tls::Off);
+    let error = errors(format!("{MARIADB}tls = \"off\"\n{QUERIES}"));
+    assert!(
+        error.contains("`tls` is off, and host 1 of `source` is reached over a network"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -327,6 +366,8 @@ proptest! {
     fn no_text_of_the_file_is_in_an_error(secret in "[A-Z]{12}") {
         for text in [
             format!("source = \"postgres://u:{secret}@db.test/mail\""),
+            format!("source = \"mysql://u:{secret}@db.test/mail\""),
+            format!("source = \"mysql://u@db.test/mail?socket={secret}\""),
             format!("source = \"{secret}\""),
             format!("source = {secret}"),
             format!("{secret} = 1"),
