@@ -113,7 +113,7 @@ mod bench;
 mod check;
 pub mod cli;
 pub mod config;
-mod control;
+pub mod control;
 mod daemon;
 pub mod diagnostics;
 pub mod lookup;

@@ -26,7 +26,6 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
 
 use crate::bench::BenchError;
@@ -34,7 +33,7 @@ use crate::config::Sources;
 use crate::control::admin::client::AdminError;
 use crate::daemon::DaemonError;
 use crate::diagnostics::{Finding, Findings};
-use crate::os::name_service;
+use crate::os::{name_service, size_limit};
 use crate::postfix::config::ReadConfigError;
 
 const EXAMPLES: &str = "\
@@ -231,20 +230,10 @@ pub fn definition() -> clap::Command {
     CommandLine::command()
 }
 
-/// Blocks SIGXFSZ, so that a write beyond the file size limit (RLIMIT_FSIZE) fails with EFBIG and does not end the
-/// process: an edit would leave a file with passwords behind, and a full log would end the server. Call it before a
-/// second thread starts. Child processes get the signal again (std::process).
-fn block_size_limit_signal() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGXFSZ);
-    // This cannot fail for a signal that exists.
-    let _ = signals.thread_block();
-}
-
 /// Parses the command line of this process and runs the command.
 pub fn run() -> Result<ExitCode, Error> {
     name_service::configure().map_err(Error::system("names of users and hosts cannot be looked up"))?;
-    block_size_limit_signal();
+    size_limit::block_signal();
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => match relay::usage_without_arguments(&error) {

@@ -49,7 +49,7 @@ impl Serve {
         let format = log::init(&self.log)?;
         match daemon::run(self.options, self.service) {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) => format.report_fatal(error.into()),
+            Err(error) => log::report_fatal(format, error.into()),
         }
     }
 }

@@ -7,8 +7,8 @@
 //! On failure: without this thread no signal would stop the server, so a panic in it stops the server, and
 //! [`Control::join`] returns an error. A panic in the admin listener ends that alone.
 
-pub(crate) mod admin;
-pub(crate) mod systemd;
+pub mod admin;
+pub mod systemd;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::control::admin::{View, http};
+use crate::control::admin::{View, http, rates};
 use crate::net::listener::Listener;
 use crate::os::priority::lower_thread_priority;
 use crate::server::Stop;
@@ -92,8 +92,12 @@ impl ControlSetup {
                 stop,
             } = context;
             let systemd = SystemdNotifier::start(&view.active_snapshot, &view.reload_status, &view.liveness);
-            let admin = (!admin.is_empty())
-                .then(|| tokio::spawn(http::serve(admin, Arc::new(view), server_ended.clone())));
+            let admin = (!admin.is_empty()).then(|| {
+                let view = Arc::new(view);
+                let stop = server_ended.clone();
+                tokio::spawn(stop.run_until_cancelled_owned(rates::keep_reading(Arc::clone(&view))));
+                tokio::spawn(http::serve(admin, view, server_ended.clone()))
+            });
             signals.handle(&reloader, &stop, &systemd, server_ended).await;
             if let Some(Ok(Err(error))) = match admin {
                 Some(admin) => Some(admin.await),

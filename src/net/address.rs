@@ -49,7 +49,8 @@ impl Address {
     }
 
     /// Returns the address as [`Address::parse`] takes it: a UNIX socket begins with `unix:`.
-    pub(crate) fn setting_value(&self) -> String {
+    #[must_use]
+    pub fn setting_value(&self) -> String {
         match self {
             Self::Inet(..) => self.to_string(),
             Self::Unix(_) => format!("unix:{self}"),

@@ -23,12 +23,9 @@ pub(crate) fn parse_id(word: &str) -> Option<u32> {
 /// Restricts a static build to the sources it contains. Call it before the first lookup and before starting a thread.
 ///
 /// # Errors
+///
 /// The error of the C library (out of memory).
-#[cfg_attr(
-    not(all(target_env = "gnu", target_feature = "crt-static")),
-    expect(clippy::unnecessary_wraps, reason = "it fails in a static build alone")
-)]
-pub(crate) fn configure() -> io::Result<()> {
+pub fn configure() -> io::Result<()> {
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     for (database, sources) in built_in::SOURCES {
         built_in::set_sources(database, sources)?;

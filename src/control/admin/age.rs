@@ -5,7 +5,8 @@ use std::time::Duration;
 use humantime::format_duration;
 
 /// Returns an age in seconds as text, such as `2h 5m`: exact below an hour, else to the minute, or to the hour after a day.
-pub(crate) fn age(seconds: u64) -> String {
+#[must_use]
+pub fn age(seconds: u64) -> String {
     let rounded = match seconds {
         0..3600 => seconds,
         3600..86_400 => seconds - seconds % 60,

@@ -1,14 +1,14 @@
 //! `/metrics`: the metrics with their names, types and labels. Names and labels are an interface (contract).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::View;
-use super::exposition::{Exposition, Kind};
+use super::exposition::{Exposition, Kind, seconds, timestamp};
+use super::process;
 use super::status::is_reported;
 use crate::lookup::directory_source::DirectorySource;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::printable_path;
-use crate::os::process_usage::ProcessUsage;
 use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
 use crate::source::reload_status::{ReloadOutcome, StatusReport};
 
@@ -20,7 +20,7 @@ const LE: [&str; BOUNDS.len()] = [
 
 /// Returns all metrics as of now.
 pub(crate) fn render(view: &View) -> String {
-    let mut text = Exposition::new();
+    let mut text = Exposition::default();
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     let snapshot = view.active_snapshot.load_full();
@@ -32,7 +32,7 @@ pub(crate) fn render(view: &View) -> String {
     if let Some(source) = &snapshot.directory_source {
         directory_source(source, &mut text);
     }
-    process(&ProcessUsage::read(), view.started, &mut text);
+    process::render(view.started, &mut text);
     text.finish()
 }
 
@@ -172,54 +172,6 @@ fn directory_source(source: &DirectorySource, text: &mut Exposition) {
         );
         text.sample(&[], timestamp(commit.time));
     }
-}
-
-/// The metrics of the process, with the names that all client libraries of Prometheus give them. One that the system does
-/// not provide is missing.
-fn process(usage: &ProcessUsage, started: SystemTime, text: &mut Exposition) {
-    text.family(
-        "process_cpu_seconds_total",
-        Kind::Counter,
-        "User and system time of the process in seconds.",
-    );
-    text.sample(&[], seconds(usage.cpu_time));
-    text.family(
-        "process_start_time_seconds",
-        Kind::Gauge,
-        "Unix time at which the process started.",
-    );
-    text.sample(&[], timestamp(started));
-    let of_system = [
-        (
-            "process_resident_memory_bytes",
-            "Resident memory in bytes.",
-            usage.resident_bytes,
-        ),
-        (
-            "process_open_fds",
-            "Open file descriptors.",
-            usage.open_descriptors,
-        ),
-        (
-            "process_max_fds",
-            "The most file descriptors that can be open.",
-            usage.max_descriptors,
-        ),
-    ];
-    for (name, help, value) in of_system {
-        if let Some(value) = value {
-            text.family(name, Kind::Gauge, help);
-            text.sample(&[], value);
-        }
-    }
-}
-
-fn timestamp(time: SystemTime) -> String {
-    seconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos())
 }
 
 #[cfg(test)]

@@ -20,18 +20,19 @@
 //! ([`crate::os::digest`]).
 
 mod access;
-pub(crate) mod age;
+pub mod age;
 pub(crate) mod client;
 pub(crate) mod explain;
-mod exposition;
-pub(crate) mod http;
+pub mod exposition;
+pub mod http;
 pub(crate) mod liveness;
 pub(crate) mod metrics;
 mod page;
 mod paths;
+pub mod process;
 mod query;
 pub(crate) mod rates;
-mod response;
+pub mod response;
 pub(crate) mod status;
 
 use std::path::PathBuf;

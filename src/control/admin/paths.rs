@@ -2,42 +2,28 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue};
-use hyper::{Method, Request, StatusCode};
-use serde::Serialize;
+use hyper::StatusCode;
 use tokio::task::spawn_blocking;
 
 use super::access::{self, AccessError};
-use super::response::{JSON, TEXT, Whole, failure, response, with_policy};
+use super::http::{HttpRequest, Site};
+use super::response::{TEXT, Whole, as_json, failure, internal_error, response, with_policy};
 use super::status::{Status, not_ready_reasons};
 use super::{View, explain, exposition, metrics, page};
 use crate::lookup::peer::Peer;
-use crate::os::printable::json;
 
-/// Returns the response to a request of this client.
-pub(super) async fn answer(request: &Request<Incoming>, peer: Peer, view: &Arc<View>) -> Whole {
-    let path = request.uri().path();
-    if !["/", "/explain", "/healthz", "/readyz", "/status", "/metrics"].contains(&path) {
-        let text = "not found; the paths are /, /explain, /healthz, /readyz, /status and /metrics";
-        return failure(StatusCode::NOT_FOUND, text);
-    }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut refused = failure(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method not allowed; use GET or HEAD",
-        );
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        refused.headers_mut().insert(ALLOW, allowed);
-        return refused;
-    }
-    match path {
-        "/" => page(request, peer, view).await,
-        "/explain" => explain(request, peer, view).await,
-        "/healthz" => healthz(view).await,
-        "/readyz" => readyz(view),
-        "/status" => blocking(view, |view| as_json(&Status::new(view))).await,
-        _ => response(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(view)),
+impl Site for View {
+    const PATHS: &[&str] = &["/", "/explain", "/healthz", "/readyz", "/status", "/metrics"];
+
+    async fn answer(self: &Arc<Self>, request: &HttpRequest, peer: Peer) -> Whole {
+        match request.uri().path() {
+            "/" => page(request, peer, self).await,
+            "/explain" => explain(request, peer, self).await,
+            "/healthz" => healthz(self).await,
+            "/readyz" => readyz(self),
+            "/status" => blocking(self, |view| as_json(&Status::new(view))).await,
+            _ => response(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(self)),
+        }
     }
 }
 
@@ -59,7 +45,7 @@ fn readyz(view: &View) -> Whole {
     response(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
 }
 
-async fn explain(request: &Request<Incoming>, peer: Peer, view: &Arc<View>) -> Whole {
+async fn explain(request: &HttpRequest, peer: Peer, view: &Arc<View>) -> Whole {
     if let Err(error) = check_access(request, peer, view) {
         return failure(StatusCode::FORBIDDEN, &error.to_string());
     }
@@ -73,7 +59,7 @@ async fn explain(request: &Request<Incoming>, peer: Peer, view: &Arc<View>) -> W
 
 /// A client that may not see senders gets the page without the box that explains them. A page of another site gets
 /// nothing.
-async fn page(request: &Request<Incoming>, peer: Peer, view: &Arc<View>) -> Whole {
+async fn page(request: &HttpRequest, peer: Peer, view: &Arc<View>) -> Whole {
     let access = check_access(request, peer, view);
     if access == Err(AccessError::Host) {
         return failure(StatusCode::FORBIDDEN, &AccessError::Host.to_string());
@@ -90,7 +76,7 @@ async fn page(request: &Request<Incoming>, peer: Peer, view: &Arc<View>) -> Whol
     .await
 }
 
-fn check_access(request: &Request<Incoming>, peer: Peer, view: &View) -> Result<(), AccessError> {
+fn check_access(request: &HttpRequest, peer: Peer, view: &View) -> Result<(), AccessError> {
     let allowed = &view.active_snapshot.load().allowed;
     access::check(peer, request.headers(), allowed, view.host.as_deref())
 }
@@ -103,20 +89,4 @@ async fn blocking(view: &Arc<View>, respond: impl FnOnce(&View) -> Whole + Send 
         .await
         // It panicked: a bug.
         .unwrap_or_else(|_| internal_error())
-}
-
-fn as_json(value: &impl Serialize) -> Whole {
-    let mut text = Vec::new();
-    match json::write(value, &mut text) {
-        Ok(()) => {
-            text.push(b'\n');
-            response(StatusCode::OK, JSON, text)
-        }
-        // A bug.
-        Err(_) => internal_error(),
-    }
-}
-
-fn internal_error() -> Whole {
-    failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }

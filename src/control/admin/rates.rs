@@ -83,7 +83,7 @@ fn read(counters: &Counters) -> Lookups {
 }
 
 /// Reads the counters until it is cancelled.
-pub(super) async fn keep_reading(view: Arc<View>) {
+pub(crate) async fn keep_reading(view: Arc<View>) {
     let mut timer = interval(INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -2,20 +2,24 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Response;
+pub use hyper::StatusCode;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::os::printable::json;
 
 /// A whole response.
-pub(super) type Whole = Response<Full<Bytes>>;
+pub type Whole = Response<Full<Bytes>>;
 
 /// The media type of plain text.
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The media type of JSON.
-pub(super) const JSON: &str = "application/json";
+const JSON: &str = "application/json";
 
 /// Neither scripts nor styles nor requests, and in no frame.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -24,7 +28,8 @@ const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'non
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Creates a response. Nothing stores it, because it may name a sender.
-pub(super) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Whole {
+#[must_use]
+pub fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Whole {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -49,6 +54,26 @@ pub(super) fn with_policy(mut response: Whole, policy: &'static str) -> Whole {
 }
 
 /// Creates the response to a request that cannot be served.
-pub(super) fn failure(status: StatusCode, text: &str) -> Whole {
+#[must_use]
+pub fn failure(status: StatusCode, text: &str) -> Whole {
     response(status, TEXT, format!("{text}\n"))
+}
+
+/// Creates a response with a value as JSON.
+#[must_use]
+pub fn as_json(value: &impl Serialize) -> Whole {
+    let mut text = Vec::new();
+    match json::write(value, &mut text) {
+        Ok(()) => {
+            text.push(b'\n');
+            response(StatusCode::OK, JSON, text)
+        }
+        // A bug.
+        Err(_) => internal_error(),
+    }
+}
+
+/// Creates the response to a request that a bug prevents from being served.
+pub(super) fn internal_error() -> Whole {
+    failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }

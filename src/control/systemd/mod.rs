@@ -10,7 +10,7 @@
 //! (sd_listen_fds(3)). Both use environment variables, and do nothing without them. The server starts no other program,
 //! so no process inherits the variables; descriptors are closed on exec.
 
-mod notify;
+pub mod notify;
 pub(crate) mod socket_activation;
 
 use std::future::pending;

@@ -17,7 +17,7 @@ use tracing::warn;
 
 /// A notification to the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Notification {
+pub enum Notification {
     /// The service is ready, after the start or after [`Notification::Reloading`]. With a status line.
     Ready(String),
     /// A requested reload has begun.
@@ -49,14 +49,15 @@ impl fmt::Display for Notification {
 
 /// The socket of the service manager.
 #[derive(Clone, Debug)]
-pub(super) struct NotifySocket {
+pub struct NotifySocket {
     address: SocketAddr,
 }
 
 impl NotifySocket {
     /// Returns the socket that `NOTIFY_SOCKET` names: a path, or an abstract name after `@`. `None` without the
     /// variable; an invalid value is logged.
-    pub(super) fn from_environment() -> Option<Self> {
+    #[must_use]
+    pub fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match address(&name) {
             Ok(address) => Some(Self { address }),
@@ -68,7 +69,11 @@ impl NotifySocket {
     }
 
     /// Sends a notification, waiting for room. Must be called within a runtime.
-    pub(super) async fn send(&self, notification: &Notification) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The error of the socket.
+    pub async fn send(&self, notification: &Notification) -> io::Result<()> {
         // Connects each time, so that a new manager is found. Sending on a connected socket can be awaited.
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
@@ -93,7 +98,8 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
 /// Returns how often to notify the service manager that the service is alive: half its watchdog timeout.
 ///
 /// `None` without a timeout, or if it is set for another process (sd_watchdog_enabled(3)).
-pub(super) fn watchdog_interval() -> Option<Duration> {
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     if env::var_os("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(u64::from(std::process::id()))
     {

@@ -154,7 +154,11 @@ fn warn_unavailable(effect: &str, error: &io::Error) {
 }
 
 /// Disables core dumps, and access of other processes of the same user to the memory and the environment.
-fn disable_core_dumps() -> io::Result<()> {
+///
+/// # Errors
+///
+/// The error of the system.
+pub fn disable_core_dumps() -> io::Result<()> {
     // The limit applies to files alone, and this also to programs that receive dumps.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
