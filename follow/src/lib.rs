@@ -14,6 +14,7 @@
 //! | [`engine`] | what is asked of a database: its state, and its rows in one transaction |
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
 //! | [`settings`] | `follow.toml`, parsed and validated |
+//! | [`confinement`] | the rights that the program drops before it connects |
 //! | [`cli`] | the commands |
 //!
 //! A module uses only those above it in this list, and of the postmapd crate only what is public there: the grammar of the
@@ -23,6 +24,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod cli;
+pub mod confinement;
 pub mod directory;
 pub mod engine;
 pub mod rows;

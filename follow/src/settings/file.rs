@@ -17,7 +17,7 @@ use super::error::{SettingError, SettingErrorKind};
 pub(super) const QUERIES: &str = "queries";
 
 /// The settings outside any table, and that table.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 14] = [
     "source",
     "password_file",
     "tls",
@@ -30,6 +30,7 @@ const SETTINGS: [&str; 13] = [
     "hang",
     "stale_after",
     "admin",
+    "sandbox",
     QUERIES,
 ];
 
@@ -42,6 +43,7 @@ struct Given {
     text: Option<String>,
     /// A number, in seconds.
     seconds: Option<f64>,
+    switch: Option<bool>,
     position: Position,
 }
 
@@ -113,6 +115,7 @@ impl<'a> Values<'a> {
         let given = Given {
             text: string,
             seconds,
+            switch: value.get_ref().as_bool(),
             position: position(text, &value.span()),
         };
         self.given.insert((table, name), given);
@@ -176,6 +179,21 @@ impl<'a> Values<'a> {
             self.invalid(name, expected, given.position);
         }
         Some((duration?, given.position))
+    }
+
+    /// Returns a switch: true or false, or a text as postmapd reads it.
+    pub(super) fn switch(&mut self, name: &'static str) -> Option<bool> {
+        let given = self.given.remove(&("", name))?;
+        let of_text = given.text.and_then(|text| match text.as_str() {
+            "on" | "yes" | "true" => Some(true),
+            "off" | "no" | "false" => Some(false),
+            _ => None,
+        });
+        let switch = given.switch.or(of_text);
+        if switch.is_none() {
+            self.invalid(name, "true or false", given.position);
+        }
+        switch
     }
 
     pub(super) fn invalid(&mut self, key: &'static str, expected: &'static str, position: Position) {

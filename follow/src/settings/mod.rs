@@ -13,6 +13,7 @@
 //! | `hang` | 2 s | how long the source may take to answer |
 //! | `stale_after` | 60 s | after which time without the source this program is not ready |
 //! | `admin` | none | the address of the listener for health, status and metrics |
+//! | `sandbox` | `true` | whether the program drops the rights that it does not need |
 //!
 //! With a table `[queries]`, the rows come from the results of queries and not from the schema of postmapd, and `schema` and
 //! `poll` are errors. A source of MariaDB or MySQL needs it.
@@ -105,6 +106,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// The address of the admin listener.
     pub admin: Option<Address>,
+    /// Whether the program drops the rights that it does not need.
+    pub sandbox: bool,
     /// The queries, if the tables are not those of postmapd.
     pub queries: Option<Queries>,
 }
@@ -167,6 +170,7 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
         hang,
         stale_after: stale_after.map_or(seconds(60), |(stale_after, _)| stale_after),
         admin: admin(values),
+        sandbox: values.switch("sandbox").unwrap_or(true),
         queries: queries(values),
         source: source?,
     };

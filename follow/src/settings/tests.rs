@@ -32,6 +32,7 @@ fn a_source_is_enough_and_the_rest_has_defaults() {
     assert_eq!(durations, [1, 2, 60].map(Duration::from_secs));
     assert_eq!((settings.password_file, settings.ca), (None, None));
     assert_eq!((settings.client_certificate, settings.admin), (None, None));
+    assert!(settings.sandbox);
     assert_eq!(settings.queries, None);
 }
 
@@ -48,6 +49,7 @@ fn every_setting_is_read() {
            hang = "1500ms"
            stale_after = "2m"
            admin = "127.0.0.1:9452"
+           sandbox = "off"
            [queries]
            relay = "SELECT sender, nexthop FROM relays;"
            credentials = """
@@ -73,6 +75,7 @@ fn every_setting_is_read() {
     assert_eq!(settings.stale_after, Duration::from_secs(120));
     assert_eq!(settings.interval(), Duration::from_secs(3));
     assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9452");
+    assert!(!settings.sandbox);
     let queries = settings.queries.unwrap();
     assert_eq!(queries.relay.unwrap(), "SELECT sender, nexthop FROM relays");
     assert_eq!(
@@ -247,6 +250,8 @@ fn every_wrong_value_is_reported_with_its_position() {
         ("schema = \"mail; DROP TABLE relay\"", "`schema` must be a name"),
         ("schema = \"Mail\"", "`schema` must be a name"),
         ("schema = \"1mail\"", "`schema` must be a name"),
+        ("sandbox = 1", "`sandbox` must be true or false"),
+        ("sandbox = \"strict\"", "`sandbox` must be true or false"),
         (
             "admin = \"9452\"",
             "`admin` is not an address: host and port are missing",

@@ -119,7 +119,11 @@ impl Sandbox {
             (Err(error), None) => warn_unavailable("capabilities are kept", &error),
         }
         if self.is_on {
-            Self::restrict(&directories, &mut active);
+            let exceptions = landlock::Exceptions {
+                removable: &directories,
+                ..landlock::Exceptions::default()
+            };
+            active.extend(restrict(&exceptions).measures);
             info!(measures = %active.join(", "), "sandbox enabled");
         } else {
             warn!("sandboxing is disabled by the setting sandbox");
@@ -128,25 +132,65 @@ impl Sandbox {
             are_capabilities_reduced,
         })
     }
+}
 
-    fn restrict(directories: &[&Path], active: &mut Vec<String>) {
-        match set_no_new_privs(true) {
-            Ok(()) => active.push("no new privileges".to_owned()),
-            Err(error) => warn_unavailable("the server could gain privileges", &error.into()),
-        }
-        match disable_core_dumps() {
-            Ok(()) => active.push("no core dumps".to_owned()),
-            Err(error) => warn_unavailable("core dumps are possible", &error),
-        }
-        match landlock::restrict(directories) {
-            Ok(abi) => active.push(format!("no file writes (Landlock {abi})")),
-            Err(error) => warn_unavailable("files can be written (Landlock)", &error),
-        }
-        match seccomp::install() {
-            Ok(()) => active.push("system calls filtered".to_owned()),
-            Err(error) => warn_unavailable("system calls are not filtered (seccomp)", &error),
-        }
+/// What [`restrict`] could enforce.
+pub struct Restrictions {
+    /// The restrictions, for the log.
+    pub measures: Vec<String>,
+    /// The number of the Landlock ABI. TCP connections are restricted from 4 on.
+    pub landlock: Option<i32>,
+}
+
+/// Restricts the calling thread and those that it starts, with these exceptions. There should be no other thread. Logs what
+/// this kernel lacks.
+#[must_use]
+pub fn restrict(exceptions: &landlock::Exceptions<'_>) -> Restrictions {
+    let mut measures = Vec::new();
+    match set_no_new_privs(true) {
+        Ok(()) => measures.push("no new privileges".to_owned()),
+        Err(error) => warn_unavailable("the server could gain privileges", &error.into()),
     }
+    match disable_core_dumps() {
+        Ok(()) => measures.push("no core dumps".to_owned()),
+        Err(error) => warn_unavailable("core dumps are possible", &error),
+    }
+    let is_writer = !exceptions.writable.is_empty();
+    let landlock = match landlock::restrict_except(exceptions) {
+        Ok(version) => {
+            let writes = if is_writer {
+                "file writes only in its directory"
+            } else {
+                "no file writes"
+            };
+            measures.push(format!("{writes} (Landlock ABI {version})"));
+            Some(version)
+        }
+        Err(error) => {
+            warn_unavailable("files can be written (Landlock)", &error);
+            None
+        }
+    };
+    let filtered = if is_writer {
+        seccomp::install_for_writer()
+    } else {
+        seccomp::install()
+    };
+    match filtered {
+        Ok(()) => measures.push("system calls filtered".to_owned()),
+        Err(error) => warn_unavailable("system calls are not filtered (seccomp)", &error),
+    }
+    Restrictions { measures, landlock }
+}
+
+/// Drops all capabilities of the calling thread; as root, all but those for files. Returns whether it could, and logs if not.
+#[must_use]
+pub fn drop_capabilities() -> bool {
+    let dropped = user::drop_read_capability();
+    if let Err(error) = &dropped {
+        warn_unavailable("capabilities are kept", error);
+    }
+    dropped.is_ok()
 }
 
 fn warn_unavailable(effect: &str, error: &io::Error) {

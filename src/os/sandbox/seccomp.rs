@@ -136,6 +136,32 @@ const DENIED_ON_THIS_ARCH: &[c_long] = &[
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const DENIED_ON_THIS_ARCH: &[c_long] = &[];
 
+/// Calls of these that a process needs that writes files.
+const FILE_CHANGES: &[c_long] = &[
+    libc::SYS_mkdirat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+];
+#[cfg(target_arch = "x86_64")]
+const FILE_CHANGES_ON_THIS_ARCH: &[c_long] = &[
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_creat,
+    libc::SYS_link,
+    libc::SYS_symlink,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_chmod,
+];
+#[cfg(target_arch = "aarch64")]
+const FILE_CHANGES_ON_THIS_ARCH: &[c_long] = &[38];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const FILE_CHANGES_ON_THIS_ARCH: &[c_long] = &[];
+
 /// Returns the x32 numbers of a call, by which an x86-64 kernel may know it, too.
 #[cfg(target_arch = "x86_64")]
 fn x32_numbers(number: c_long) -> impl Iterator<Item = c_long> {
@@ -163,20 +189,30 @@ fn x32_numbers(_: c_long) -> impl Iterator<Item = c_long> {
 
 /// Installs the filter for the calling thread and those that it starts.
 pub fn install() -> io::Result<()> {
-    for program in programs().map_err(io::Error::other)? {
+    install_except(&[])
+}
+
+/// Installs the filter for a process that writes files, which the file permissions and Landlock restrict.
+pub fn install_for_writer() -> io::Result<()> {
+    install_except(&[FILE_CHANGES, FILE_CHANGES_ON_THIS_ARCH].concat())
+}
+
+fn install_except(allowed: &[c_long]) -> io::Result<()> {
+    for program in programs(allowed).map_err(io::Error::other)? {
         apply_filter(&program).map_err(io::Error::other)?;
     }
     Ok(())
 }
 
-fn programs() -> Result<[BpfProgram; 2], BackendError> {
+fn programs(allowed: &[c_long]) -> Result<[BpfProgram; 2], BackendError> {
     let mut denied: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut deny = |number: c_long, rules: &[SeccompRule]| {
         for number in x32_numbers(number).chain([number]) {
             denied.insert(number, rules.to_vec());
         }
     };
-    for number in DENIED.iter().chain(DENIED_ON_THIS_ARCH) {
+    let numbers = DENIED.iter().chain(DENIED_ON_THIS_ARCH);
+    for number in numbers.filter(|number| !allowed.contains(number)) {
         deny(*number, &[]);
     }
     deny(libc::SYS_clone, &[process_clone()?]);
