@@ -84,12 +84,12 @@ impl fmt::Display for Column {
 /// A row that cannot be an entry: where, and why. It never contains a value. The key is shown unless it is invalid and
 /// from the credentials, where it may be a password of a query that has its columns in the wrong order.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{table}: row {row}{}: column {column}: {reason}", shown_key(key.as_deref()))]
+#[error("{table}: {}column {column}: {reason}", place(*row, key.as_deref()))]
 pub struct BadRow {
     /// The name of the table in the settings.
     pub table: &'static str,
-    /// The number of the row in its table, from 1.
-    pub row: u64,
+    /// The number of the row in its table, from 1, if the whole table was read.
+    pub row: Option<u64>,
     /// The key, made printable.
     pub key: Option<String>,
     /// The column that is wrong.
@@ -98,131 +98,89 @@ pub struct BadRow {
     pub reason: String,
 }
 
-fn shown_key(key: Option<&str>) -> String {
-    key.map(|key| format!(" (key {key})")).unwrap_or_default()
+fn place(row: Option<u64>, key: Option<&str>) -> String {
+    match (row, key) {
+        (Some(row), Some(key)) => format!("row {row} (key {key}): "),
+        (Some(row), None) => format!("row {row}: "),
+        (None, Some(key)) => format!("key {key}: "),
+        (None, None) => String::new(),
+    }
 }
 
-/// The text of a file, made of rows.
-pub struct TableText {
-    spec: &'static TableSpec,
-    text: Secret,
-    rows: u64,
-    bad_rows: u64,
+/// The line of a row.
+pub struct Line {
+    /// With its line end. That of a bad row is an invalid entry, or empty if its key is invalid, too.
+    pub text: Secret,
+    /// Why the row is bad.
+    pub error: Option<BadRow>,
 }
 
-impl TableText {
-    /// Starts the relay map.
+impl Line {
+    /// Returns the line of a row. `number` is that of the row in its table, if it has one.
     #[must_use]
-    pub fn relay() -> Self {
-        Self::new(&RELAY_MAP)
-    }
-
-    /// Starts the credentials.
-    #[must_use]
-    pub fn credentials() -> Self {
-        Self::new(&CREDENTIALS)
-    }
-
-    /// Starts the TLS file.
-    #[must_use]
-    pub fn tls() -> Self {
-        Self::new(&RELAY_TLS)
-    }
-
-    fn new(spec: &'static TableSpec) -> Self {
-        Self {
-            spec,
-            text: Secret::default(),
-            rows: 0,
-            bad_rows: 0,
-        }
-    }
-
-    /// Returns the file that the text is for.
-    #[must_use]
-    pub fn spec(&self) -> &'static TableSpec {
-        self.spec
-    }
-
-    /// Returns the text.
-    #[must_use]
-    pub fn text(&self) -> &Secret {
-        &self.text
-    }
-
-    /// Returns the number of rows, bad ones included.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// Returns the number of bad rows.
-    #[must_use]
-    pub fn bad_rows(&self) -> u64 {
-        self.bad_rows
-    }
-
-    /// Appends the line of a row. A bad row with a valid key becomes an invalid entry.
-    ///
-    /// # Errors
-    ///
-    /// The row is bad, or of another table.
-    pub fn push(&mut self, row: Row<'_>) -> Result<(), BadRow> {
-        self.rows += 1;
-        let Err((column, reason)) = self.push_entry(row) else {
-            return Ok(());
-        };
-        self.bad_rows += 1;
-        let key = row.key();
-        let has_valid_key = column != Column::Key;
-        if has_valid_key {
-            let invalid = line(key, INVALID);
-            if matches!(parse(self.spec, &invalid), Parsed::Invalid(parsed, _) if parsed == key) {
-                self.text.append(invalid.expose());
-            }
-        }
-        Err(BadRow {
-            table: row.table(),
-            row: self.rows,
-            key: (has_valid_key || !self.spec.is_secret()).then(|| shown(key)),
-            column,
-            reason,
-        })
-    }
-
-    fn push_entry(&mut self, row: Row<'_>) -> Result<(), (Column, String)> {
-        if row.spec() != self.spec {
-            return Err((Column::Key, "the row is of another table".to_owned()));
-        }
-        let key = row.key();
-        if key.is_empty() {
-            return Err((Column::Key, "the key is empty".to_owned()));
-        }
-        let error = match row.value() {
-            Ok(value) => match entry(self.spec, key, value.expose()) {
-                Ok(line) => {
-                    self.text.append(line.expose());
-                    return Ok(());
-                }
-                Err(reason) => (row.wrong_value(), reason),
-            },
+    pub fn new(row: Row<'_>, number: Option<u64>) -> Self {
+        let (column, reason) = match checked_entry(row) {
+            Ok(text) => return Self { text, error: None },
             Err(error) => error,
         };
-        match entry(self.spec, key, row.valid_value()) {
-            Ok(_) => Err(error),
-            Err(reason) => Err((Column::Key, reason)),
+        let has_valid_key = column != Column::Key;
+        let mut text = Secret::default();
+        if has_valid_key {
+            let invalid = line(row.key(), INVALID);
+            if matches!(parse(row.spec(), &invalid), Parsed::Invalid(parsed, _) if parsed == row.key()) {
+                text = invalid;
+            }
+        }
+        let error = BadRow {
+            table: row.table(),
+            row: number,
+            key: (has_valid_key || !row.spec().is_secret()).then(|| shown(row.key())),
+            column,
+            reason,
+        };
+        Self {
+            text,
+            error: Some(error),
         }
     }
+}
+
+/// Returns the entry of a row, or the column that is wrong, and why.
+fn checked_entry(row: Row<'_>) -> Result<Secret, (Column, String)> {
+    let key = row.key();
+    if key.is_empty() {
+        return Err((Column::Key, "the key is empty".to_owned()));
+    }
+    let error = match row.value() {
+        Ok(value) => match entry(row.spec(), key, value.expose()) {
+            Ok(line) => return Ok(line),
+            Err(reason) => (row.wrong_value(), reason),
+        },
+        Err(error) => error,
+    };
+    match entry(row.spec(), key, row.valid_value()) {
+        Ok(_) => Err(error),
+        Err(reason) => Err((Column::Key, reason)),
+    }
+}
+
+/// Whether a value is that of the entry of a bad row.
+pub(crate) fn is_bad_value(value: &[u8]) -> bool {
+    value == INVALID
 }
 
 impl<'a> Row<'a> {
-    fn key(&self) -> &'a [u8] {
+    /// Returns the key.
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
         match self {
             Self::Relay { key, .. } | Self::Credentials { key, .. } | Self::Tls { key, .. } => key,
         }
     }
 
-    fn spec(&self) -> &'static TableSpec {
+    /// Returns the file that its table becomes.
+    #[must_use]
+    pub fn spec(&self) -> &'static TableSpec {
         match self {
             Self::Relay { .. } => &RELAY_MAP,
             Self::Credentials { .. } => &CREDENTIALS,

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
-use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use postmapd_follow::directory::{Directory, Provenance};
-use postmapd_follow::rows::{Row, TableText};
+use postmapd_follow::engine::{Extent, Rows, State, Table};
+use postmapd_follow::rows::Row;
 
 /// The program postmapd, which `cargo test` of this member alone does not build.
 static POSTMAPD: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -60,34 +60,38 @@ fn credentials<'a>(key: &'a str, user: &'a str, password: &'a str) -> Row<'a> {
     }
 }
 
+fn provenance(revision: u64) -> Provenance {
+    Provenance {
+        source: "postgres://reader@db.test/mail".to_owned(),
+        state: State {
+            revision: Some(revision),
+            version: revision.to_string(),
+            committed: SystemTime::now(),
+        },
+    }
+}
+
 #[test]
 fn before_the_first_state_the_server_cannot_tell_and_afterwards_it_answers() {
     let temp = tempfile::tempdir().unwrap();
-    let mut directory = Directory::open(temp.path(), &[&RELAY_MAP, &CREDENTIALS]).unwrap();
+    let mut directory = Directory::open(temp.path(), &[Table::Relay, Table::Credentials]).unwrap();
     for map in ["relayhost", "sasl"] {
         assert_eq!(query(temp.path(), map, "u@a.test").0, CANNOT_TELL, "{map}");
     }
-    let (mut relays, mut logins) = (TableText::relay(), TableText::credentials());
-    relays.push(relay("@a.test", "[r.test]:587")).unwrap();
-    relays.push(relay("@bad.test", "[r.test]:587")).unwrap();
+    let mut staging = directory.stage().unwrap();
+    staging.begin(Extent::Everything);
+    staging.table(Table::Relay);
+    staging.row(relay("@a.test", "[r.test]:587"));
+    staging.row(relay("@bad.test", "[r.test]:587"));
     // These two senders would otherwise have the relay and the login of their domain.
-    relays
-        .push(relay("u@bad.test", "[r.test]:587\n@a.test [evil.test]"))
-        .unwrap_err();
-    logins.push(credentials("@a.test", "user", "pass word")).unwrap();
-    logins
-        .push(credentials("v@a.test", "user", "line\nend"))
-        .unwrap_err();
+    staging.row(relay("u@bad.test", "[r.test]:587\n@a.test [evil.test]"));
+    staging.table(Table::Credentials);
+    staging.row(credentials("@a.test", "user", "pass word"));
+    staging.row(credentials("v@a.test", "user", "line\nend"));
     // No credentials, whatever its domain has.
-    logins.push(credentials("w@a.test", "", "")).unwrap();
-    let provenance = Provenance {
-        source: "postgres://reader@db.test/mail".to_owned(),
-        revision: Some(1),
-        version: "1".to_owned(),
-        committed: SystemTime::now(),
-    };
-    let tables = [&relays, &logins].map(|table| (table.spec(), table.text()));
-    directory.publish(&tables, &provenance).unwrap();
+    staging.row(credentials("w@a.test", "", ""));
+    assert_eq!(staging.bad_rows(), 2);
+    directory.publish(staging, &provenance(1)).unwrap();
     directory.sync().unwrap();
     for (map, key, code, value) in [
         ("relayhost", "u@a.test", FOUND, "[r.test]:587"),

@@ -29,9 +29,34 @@ pub(crate) fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<St
 /// Returns the digest of [`keyed`] with this key, for a file that another process compares. Keep the key as secret as the
 /// text. `None` never occurs: HMAC takes a key of any length.
 pub fn keyed_with<'a>(key: &[u8], pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
-    let mut digest = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    let mut digest = KeyedDigest::new(key)?;
     pieces.into_iter().for_each(|piece| digest.update(piece));
-    Some(to_text("hmac-sha256:", &digest.finalize().into_bytes()))
+    Some(digest.finish())
+}
+
+/// The digest of [`keyed_with`] of a text of which there is never more than a piece in memory.
+pub struct KeyedDigest {
+    hmac: Hmac<Sha256>,
+}
+
+impl KeyedDigest {
+    /// Starts the digest of an empty text. `None` never occurs: HMAC takes a key of any length.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Option<Self> {
+        let hmac = Hmac::new_from_slice(key).ok()?;
+        Some(Self { hmac })
+    }
+
+    /// Adds the next piece of the text.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.hmac.update(piece);
+    }
+
+    /// Returns the digest, as `hmac-sha256:` and hexadecimal digits.
+    #[must_use]
+    pub fn finish(self) -> String {
+        to_text("hmac-sha256:", &self.hmac.finalize().into_bytes())
+    }
 }
 
 fn process_key() -> Option<&'static [u8]> {
@@ -55,7 +80,7 @@ fn to_text(kind: &str, digest: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{keyed, keyed_with, plain};
+    use super::{KeyedDigest, keyed, keyed_with, plain};
 
     #[test]
     fn the_plain_digest_is_sha256() {
@@ -71,6 +96,9 @@ mod tests {
         let expected = "hmac-sha256:5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let text = [&b"what do ya want "[..], b"for nothing?"];
         assert_eq!(keyed_with(b"Jefe", text).unwrap(), expected);
+        let mut digest = KeyedDigest::new(b"Jefe").unwrap();
+        text.concat().iter().for_each(|byte| digest.update(&[*byte]));
+        assert_eq!(digest.finish(), expected);
     }
 
     #[test]

@@ -6,12 +6,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 /// Changes of the disk.
-pub(super) trait Disk {
+pub(super) trait Disk: Send + Sync {
     /// Creates a directory with this mode, regardless of the umask.
     fn create_directory(&self, path: &Path, mode: u32) -> io::Result<()>;
 
-    /// Creates a file with this mode, regardless of the umask.
-    fn write(&self, path: &Path, mode: u32, content: &[u8]) -> io::Result<()>;
+    /// Creates an empty file with this mode, regardless of the umask.
+    fn create_file(&self, path: &Path, mode: u32) -> io::Result<File>;
+
+    /// Appends to a file that was created here.
+    fn append(&self, file: &mut File, content: &[u8]) -> io::Result<()>;
+
+    /// Gives a file a second name.
+    fn hard_link(&self, file: &Path, path: &Path) -> io::Result<()>;
 
     /// Creates a symbolic link.
     fn link(&self, target: &Path, path: &Path) -> io::Result<()>;
@@ -40,14 +46,22 @@ impl Disk for System {
         fs::set_permissions(path, Permissions::from_mode(mode | inherited))
     }
 
-    fn write(&self, path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new()
+    fn create_file(&self, path: &Path, mode: u32) -> io::Result<File> {
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)?;
         file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(file)
+    }
+
+    fn append(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
         file.write_all(content)
+    }
+
+    fn hard_link(&self, file: &Path, path: &Path) -> io::Result<()> {
+        fs::hard_link(file, path)
     }
 
     fn link(&self, target: &Path, path: &Path) -> io::Result<()> {

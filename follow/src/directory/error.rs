@@ -34,6 +34,9 @@ pub enum DirectoryErrorKind {
         "this file is not from postmapd-follow and would be replaced; move it away, or remove the query for it from follow.toml"
     )]
     ForeignFile,
+    /// What was read cannot become files.
+    #[error("{0}; nothing was published, and the next read is of all rows")]
+    Inconsistent(&'static str),
     /// The system reports an error.
     #[error(
         "cannot {operation}: {source}; check the free space and the rights of the user of postmapd-follow"

@@ -5,26 +5,29 @@
 //!
 //! `source.json` is written last and has the digests of the other files, so a generation that was not written to its end, or
 //! not flushed before a loss of power, is detected ([`Generation::read`]). The digests are keyed, because `/status` may
-//! show them and a plain digest of credentials would allow passwords to be tried. The key is a file of the generation.
+//! show them and a plain digest of credentials would allow passwords to be tried. The key is a file of the generation, and
+//! each generation has that of the one before: a file without changes is the same one in both, with the same digest, and equal
+//! digests are equal texts.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
-use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
-use postmapd::os::digest;
 use postmapd::os::secret::Secret;
-use postmapd::os::whole_file::{MAX_FILE, MAX_TEXT, read_secret};
+use postmapd::os::whole_file::{MAX_TEXT, read_secret};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::disk::Disk;
 use super::error::{DirectoryError, DirectoryErrorKind};
+use super::lines::{Counts, measure};
 use super::provenance::{Provenance, SourceFile};
+use super::staging::{Staging, spec};
+use crate::engine::Table;
 
-/// The files that a generation may have.
-pub(super) const TABLES: [&TableSpec; 3] = [&RELAY_MAP, &CREDENTIALS, &RELAY_TLS];
+/// The tables that a generation may have.
+pub(super) const TABLES: [Table; 3] = [Table::Relay, Table::Credentials, Table::Tls];
 
 /// The file that says where the others come from.
 pub(super) const SOURCE_FILE: &str = "source.json";
@@ -43,14 +46,14 @@ pub(super) enum Readers {
 }
 
 impl Readers {
-    fn file_mode(self) -> u32 {
+    pub(super) fn file_mode(self) -> u32 {
         match self {
             Self::Owner => 0o600,
             Self::Group => 0o640,
         }
     }
 
-    fn directory_mode(self) -> u32 {
+    pub(super) fn directory_mode(self) -> u32 {
         match self {
             Self::Owner => 0o700,
             Self::Group => 0o750,
@@ -58,12 +61,20 @@ impl Readers {
     }
 }
 
+/// The file of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TableFile {
+    pub(super) digest: String,
+    pub(super) counts: Counts,
+}
+
 /// A whole generation.
 pub(super) struct Generation {
     /// The name in the directory.
     pub(super) name: String,
-    /// The names of the files to which the directory has links.
-    pub(super) files: Vec<&'static str>,
+    pub(super) files: BTreeMap<Table, TableFile>,
+    /// The key of their digests.
+    pub(super) key: Secret,
     pub(super) provenance: Provenance,
 }
 
@@ -75,30 +86,29 @@ impl Generation {
         })
     }
 
-    /// Writes one into the directory `parent`. After an error, nothing of it remains, if it can be removed.
-    pub(super) fn write(
-        disk: &dyn Disk,
-        parent: &Path,
-        readers: Readers,
-        tables: &[(&'static TableSpec, &Secret)],
-        provenance: &Provenance,
-    ) -> Result<Self, DirectoryError> {
-        let name = random_name().map_err(DirectoryErrorKind::system("get random bytes", parent))?;
-        let path = parent.join(&name);
-        disk.create_directory(&path, readers.directory_mode())
-            .map_err(DirectoryErrorKind::system("create it", &path))?;
-        match write_files(disk, &path, readers, tables, provenance) {
-            Ok(files) => Ok(Self {
-                name,
-                files,
-                provenance: provenance.clone(),
-            }),
-            Err(error) => {
-                // What cannot be removed now is removed after the next flush.
-                let _ = disk.remove_directory(&path);
-                Err(error)
-            }
-        }
+    /// Writes what is missing beside the files of the tables, `source.json` last.
+    pub(super) fn complete(staging: &Staging, provenance: &Provenance) -> Result<Self, DirectoryError> {
+        let write = |name: &str, mode, content: &[u8]| {
+            let path = staging.path.join(name);
+            let written = staging
+                .disk
+                .create_file(&path, mode)
+                .and_then(|mut file| staging.disk.append(&mut file, content));
+            written.map_err(DirectoryErrorKind::system("write it", path))
+        };
+        write(KEY_FILE, 0o600, staging.key.expose())?;
+        let digests = staging.files.iter();
+        let digests = digests.map(|(table, file)| (spec(*table).file.to_owned(), file.digest.clone()));
+        let mut json = serde_json::to_vec(&SourceFile::new(provenance, digests.collect()))
+            .map_err(|error| DirectoryErrorKind::system("write it", &staging.path)(error.into()))?;
+        json.push(b'\n');
+        write(SOURCE_FILE, staging.readers.file_mode(), &json)?;
+        Ok(Self {
+            name: staging.name.clone(),
+            files: staging.files.clone(),
+            key: staging.key.clone(),
+            provenance: provenance.clone(),
+        })
     }
 
     /// Reads the generation `name`, if it is whole.
@@ -110,26 +120,33 @@ impl Generation {
         if key.len() != KEY_LENGTH {
             return None;
         }
-        let mut files = vec![SOURCE_FILE];
-        for (file, expected) in &source.digests {
-            let spec = TABLES.into_iter().find(|spec| spec.file == file)?;
-            let text = read_secret(&path.join(spec.file), MAX_FILE).ok()?;
-            if digest::keyed_with(key.expose(), [text.expose()]).as_ref() != Some(expected) {
+        let mut files = BTreeMap::new();
+        for (name, expected) in &source.digests {
+            let table = TABLES.into_iter().find(|table| spec(*table).file == name)?;
+            let (digest, counts) = measure(&path.join(name), spec(table), &key).ok()?;
+            if digest != *expected {
                 return None;
             }
-            files.push(spec.file);
+            files.insert(table, TableFile { digest, counts });
         }
         Some(Self {
             name: name.to_owned(),
             files,
+            key,
             provenance: source.provenance()?,
         })
+    }
+
+    /// Returns the names of the files to which the directory has links.
+    pub(super) fn linked_files(&self) -> impl Iterator<Item = &'static str> {
+        let tables = self.files.keys().map(|table| spec(*table).file);
+        [SOURCE_FILE].into_iter().chain(tables)
     }
 
     /// Flushes the files and the directory that has their names.
     pub(super) fn sync(&self, disk: &dyn Disk, parent: &Path) -> Result<(), DirectoryError> {
         let path = parent.join(&self.name);
-        let files = self.files.iter().chain([&KEY_FILE]).map(|file| path.join(file));
+        let files = self.linked_files().chain([KEY_FILE]).map(|file| path.join(file));
         for path in files.chain([path.clone()]) {
             disk.sync(&path)
                 .map_err(DirectoryErrorKind::system("flush it to the disk", path))?;
@@ -149,38 +166,15 @@ pub(super) fn changed_at(parent: &Path, name: &str) -> Option<SystemTime> {
         .ok()
 }
 
-fn write_files(
-    disk: &dyn Disk,
-    path: &Path,
-    readers: Readers,
-    tables: &[(&'static TableSpec, &Secret)],
-    provenance: &Provenance,
-) -> Result<Vec<&'static str>, DirectoryError> {
-    let write = |path: PathBuf, mode, content: &[u8]| {
-        disk.write(&path, mode, content)
-            .map_err(DirectoryErrorKind::system("write it", path))
-    };
+/// Returns a key for the digests of the files of a directory.
+pub(super) fn random_key() -> io::Result<Secret> {
     let mut key = Secret::from(vec![0; KEY_LENGTH]);
-    fill_randomly(key.expose_mut()).map_err(DirectoryErrorKind::system("get random bytes", path))?;
-    write(path.join(KEY_FILE), 0o600, key.expose())?;
-    let mut files = vec![SOURCE_FILE];
-    let mut digests = BTreeMap::new();
-    for (spec, text) in tables {
-        write(path.join(spec.file), readers.file_mode(), text.expose())?;
-        digests.extend(
-            digest::keyed_with(key.expose(), [text.expose()]).map(|digest| (spec.file.to_owned(), digest)),
-        );
-        files.push(spec.file);
-    }
-    let source = path.join(SOURCE_FILE);
-    let mut json = serde_json::to_vec(&SourceFile::new(provenance, digests))
-        .map_err(|error| DirectoryErrorKind::system("write it", &source)(error.into()))?;
-    json.push(b'\n');
-    write(source, readers.file_mode(), &json)?;
-    Ok(files)
+    fill_randomly(key.expose_mut())?;
+    Ok(key)
 }
 
-fn random_name() -> io::Result<String> {
+/// Returns the name of a new generation.
+pub(super) fn random_name() -> io::Result<String> {
     let mut bytes = [0; NAME_LENGTH];
     fill_randomly(&mut bytes)?;
     let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -21,22 +21,28 @@
 mod disk;
 mod error;
 mod generation;
+mod lines;
+mod merge;
 mod provenance;
+mod staging;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use postmapd::lookup::table::spec::TableSpec;
-use postmapd::os::secret::Secret;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use disk::{Disk, System};
 pub use error::{DirectoryError, DirectoryErrorKind};
-use generation::{Generation, Readers, SOURCE_FILE, TABLES};
+use generation::{Generation, Readers, SOURCE_FILE, TABLES, random_key, random_name};
 pub use provenance::Provenance;
+pub use staging::Staging;
+use staging::spec;
+
+use crate::engine::Table;
 
 /// The link to the active generation.
 const ACTIVE: &str = "..data";
@@ -44,30 +50,41 @@ const ACTIVE: &str = "..data";
 /// The link that is about to replace it.
 const NEXT: &str = "..data.next";
 
+/// The result of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The files are active.
+    Changed,
+    /// The state and the digests of the files are those of the active ones, so nothing was replaced.
+    Unchanged,
+}
+
 /// The directory, locked until it is dropped.
 pub struct Directory {
     path: PathBuf,
     _lock: File,
     readers: Readers,
-    disk: Box<dyn Disk>,
-    active: Option<Generation>,
+    disk: Arc<dyn Disk>,
+    /// The tables of the source.
+    tables: Vec<Table>,
+    active: Option<Arc<Generation>>,
     /// The generation that was flushed last.
     synced: Option<String>,
+    /// The generation that is being written.
+    staged: Option<String>,
 }
 
 impl Directory {
     /// Opens and locks the directory `path`, and activates a whole generation, if there is one: the active one, or else the
     /// newest. If there is none, lookups in these tables return a temporary error until the first publication, and not that
     /// there is no entry.
-    pub fn open(path: &Path, tables: &[&'static TableSpec]) -> Result<Self, DirectoryError> {
-        Self::open_on(path, tables, Box::new(System))
+    ///
+    /// `tables` are those that the source has. The TLS table is published only if it has rows.
+    pub fn open(path: &Path, tables: &[Table]) -> Result<Self, DirectoryError> {
+        Self::open_on(path, tables, Arc::new(System))
     }
 
-    fn open_on(
-        path: &Path,
-        tables: &[&'static TableSpec],
-        disk: Box<dyn Disk>,
-    ) -> Result<Self, DirectoryError> {
+    fn open_on(path: &Path, tables: &[Table], disk: Arc<dyn Disk>) -> Result<Self, DirectoryError> {
         let metadata = fs::metadata(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => DirectoryErrorKind::Missing.at(path),
             _ => DirectoryErrorKind::system("open it", path)(error),
@@ -89,10 +106,12 @@ impl Directory {
                 Readers::Group
             },
             disk,
+            tables: tables.to_vec(),
             active: None,
             synced: None,
+            staged: None,
         };
-        directory.recover(tables)?;
+        directory.recover()?;
         Ok(directory)
     }
 
@@ -102,32 +121,71 @@ impl Directory {
         self.active.as_ref().map(|generation| &generation.provenance)
     }
 
-    /// Makes these tables the active ones, as of one moment. Tables that are not among them are none of this program.
+    /// Starts to write the files of a state. One at a time: what another one has written is removed by [`Directory::sync`].
     ///
     /// # Errors
     ///
-    /// The tables that were active remain active.
+    /// The system provides no random numbers.
+    pub fn stage(&mut self) -> Result<Staging, DirectoryError> {
+        let error = || DirectoryErrorKind::system("get random bytes", &self.path);
+        let name = random_name().map_err(error())?;
+        let key = match &self.active {
+            Some(active) => active.key.clone(),
+            None => random_key().map_err(error())?,
+        };
+        self.staged = Some(name.clone());
+        Ok(Staging::new(
+            Arc::clone(&self.disk),
+            self.path.clone(),
+            self.readers,
+            name,
+            key,
+            self.active.clone(),
+        ))
+    }
+
+    /// Makes the files of a state the active ones, as of one moment. Tables that the source does not have are none of this
+    /// program.
+    ///
+    /// # Errors
+    ///
+    /// The files that were active remain active. Also an error that occurred while the rows came.
     pub fn publish(
         &mut self,
-        tables: &[(&'static TableSpec, &Secret)],
+        mut staging: Staging,
         provenance: &Provenance,
-    ) -> Result<(), DirectoryError> {
-        let names = tables
-            .iter()
-            .map(|(spec, _)| spec.file)
-            .chain([SOURCE_FILE, ACTIVE]);
-        for name in names {
+    ) -> Result<Published, DirectoryError> {
+        self.staged = None;
+        let active = self.active.as_ref().map(|active| &active.name);
+        if staging.base.as_ref().map(|base| &base.name) != active {
+            let reason = "the files that were read are older than the active ones";
+            return Err(DirectoryErrorKind::Inconsistent(reason).at(&self.path));
+        }
+        let required: Vec<Table> = self.required().collect();
+        staging.complete(&required)?;
+        if self.active.as_ref().is_some_and(|active| {
+            active.files == staging.files && active.provenance.is_same_state(provenance)
+        }) {
+            return Ok(Published::Unchanged);
+        }
+        let files = staging.files.keys().map(|table| spec(*table).file);
+        for name in files.chain([SOURCE_FILE, ACTIVE]) {
             self.is_ours(name)?;
         }
-        let new = Generation::write(&*self.disk, &self.path, self.readers, tables, provenance)?;
+        let new = Generation::complete(&staging, provenance)?;
         if let Err(error) = self.flush_first(&new).and_then(|()| self.activate(&new)) {
             // What cannot be removed now is removed after the next flush.
             let _ = self.remove_if_present(&self.path.join(NEXT));
-            let _ = self.disk.remove_directory(&self.path.join(&new.name));
             return Err(error);
         }
-        self.active = Some(new);
-        Ok(())
+        staging.keep();
+        self.active = Some(Arc::new(new));
+        Ok(Published::Changed)
+    }
+
+    /// The tables of which each generation has a file.
+    fn required(&self) -> impl Iterator<Item = Table> {
+        self.tables.iter().copied().filter(|table| *table != Table::Tls)
     }
 
     /// Flushes the active generation to the disk, and removes the others. To be called after each publication.
@@ -166,7 +224,7 @@ impl Directory {
 
     /// Activates a whole generation after a start. Without one, links to the tables lead to nothing, or remain as they are, and
     /// the first publication replaces what is there.
-    fn recover(&mut self, tables: &[&'static TableSpec]) -> Result<(), DirectoryError> {
+    fn recover(&mut self) -> Result<(), DirectoryError> {
         self.remove_if_present(&self.path.join(NEXT))?;
         let target = fs::read_link(self.path.join(ACTIVE)).ok();
         let active = target.and_then(|target| target.to_str().map(str::to_owned));
@@ -174,7 +232,7 @@ impl Directory {
         if let Some(whole) = active.and_then(|name| Generation::read(&self.path, &name)) {
             // The program may have ended before all links were there.
             self.link_files(&whole)?;
-            self.active = Some(whole);
+            self.active = Some(Arc::new(whole));
         } else {
             let mut names = self.generations()?;
             names.sort_by_key(|name| generation::changed_at(&self.path, name));
@@ -183,14 +241,30 @@ impl Directory {
                 .rev()
                 .find_map(|name| Generation::read(&self.path, name));
             self.is_ours(ACTIVE)?;
-            let Some(newest) = newest else {
-                // A missing file would be an empty table, and a link to nothing is an unreadable one.
-                return tables.iter().try_for_each(|spec| self.link_file(spec.file));
-            };
-            self.activate(&newest)?;
-            self.active = Some(newest);
+            if let Some(newest) = newest {
+                self.activate(&newest)?;
+                self.active = Some(Arc::new(newest));
+            }
+        }
+        // A missing file would be an empty table, and a link to nothing is an unreadable one.
+        self.required()
+            .try_for_each(|table| self.link_file(spec(table).file))?;
+        if self.active.is_none() {
+            return self.link_to_tls_unless_local();
         }
         self.sync()
+    }
+
+    /// Links to the TLS table that may come. There may be a local one, which remains if none comes.
+    fn link_to_tls_unless_local(&self) -> Result<(), DirectoryError> {
+        let file = spec(Table::Tls).file;
+        if !self.tables.contains(&Table::Tls) {
+            return Ok(());
+        }
+        match self.link_file(file) {
+            Err(error) if !matches!(error.kind, DirectoryErrorKind::ForeignFile) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Activates a generation: links to its files, then the link to it.
@@ -210,7 +284,9 @@ impl Directory {
     /// Creates the links to the files of a generation. Links to files that the active one does not have lead to nothing until it
     /// is replaced.
     fn link_files(&self, generation: &Generation) -> Result<(), DirectoryError> {
-        generation.files.iter().try_for_each(|file| self.link_file(file))
+        generation
+            .linked_files()
+            .try_for_each(|file| self.link_file(file))
     }
 
     fn link_file(&self, file: &str) -> Result<(), DirectoryError> {
@@ -243,13 +319,16 @@ impl Directory {
         }
     }
 
-    /// Removes the links to tables that the active generation does not have.
+    /// Removes the links to tables that neither the active generation nor the source has.
     fn remove_links_to_nothing(&self) -> Result<(), DirectoryError> {
-        let active = self.active.as_ref().map_or(&[][..], |active| &active.files);
-        for spec in TABLES {
-            let path = self.path.join(spec.file);
-            let is_link = fs::read_link(&path).is_ok_and(|target| target == target_of(spec.file));
-            if is_link && !active.contains(&spec.file) {
+        for table in TABLES {
+            let path = self.path.join(spec(table).file);
+            let is_link = fs::read_link(&path).is_ok_and(|target| target == target_of(spec(table).file));
+            let is_active = self
+                .active
+                .as_ref()
+                .is_some_and(|active| active.files.contains_key(&table));
+            if is_link && !is_active && !self.required().any(|required| required == table) {
                 self.remove_if_present(&path)?;
             }
         }
@@ -260,7 +339,8 @@ impl Directory {
     fn remove_old_generations(&self) -> Result<(), DirectoryError> {
         let active = self.active.as_ref().map(|active| &active.name);
         for name in self.generations()? {
-            if active != Some(&name) && self.synced.as_ref() != Some(&name) {
+            let is_needed = [active, self.synced.as_ref(), self.staged.as_ref()].contains(&Some(&name));
+            if !is_needed {
                 let path = self.path.join(name);
                 self.disk
                     .remove_directory(&path)

@@ -3,22 +3,27 @@
 //! `postmapd serve` reports it in `/status`, on its page and as metrics, and `postmapd relay` refuses to edit such a directory.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+use crate::engine::State;
 
 /// Where the files come from, and as of which state of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {
     /// The source, without a password.
     pub source: String,
-    /// The number of the state, for people, if the source counts its states. After a failover it may use a number again for
-    /// other rows.
-    pub revision: Option<u64>,
-    /// The identity of the state: equal for equal rows only.
-    pub version: String,
-    /// When the source committed it.
-    pub committed: SystemTime,
+    /// The state of its tables.
+    pub state: State,
+}
+
+impl Provenance {
+    /// Whether it is the same state of the same source. The time of a state is for people, and a source that does not say it
+    /// has another one after each connect.
+    pub(super) fn is_same_state(&self, other: &Self) -> bool {
+        let identity = |of: &Self| (of.source.clone(), of.state.revision, of.state.version.clone());
+        identity(self) == identity(other)
+    }
 }
 
 /// The content of the file.
@@ -36,9 +41,9 @@ impl SourceFile {
     pub(super) fn new(provenance: &Provenance, digests: BTreeMap<String, String>) -> Self {
         Self {
             source: provenance.source.clone(),
-            revision: provenance.revision,
-            version: provenance.version.clone(),
-            committed: humantime::format_rfc3339_millis(provenance.committed).to_string(),
+            revision: provenance.state.revision,
+            version: provenance.state.version.clone(),
+            committed: humantime::format_rfc3339_millis(provenance.state.committed).to_string(),
             digests,
         }
     }
@@ -47,9 +52,11 @@ impl SourceFile {
     pub(super) fn provenance(&self) -> Option<Provenance> {
         Some(Provenance {
             source: self.source.clone(),
-            revision: self.revision,
-            version: self.version.clone(),
-            committed: humantime::parse_rfc3339(&self.committed).ok()?,
+            state: State {
+                revision: self.revision,
+                version: self.version.clone(),
+                committed: humantime::parse_rfc3339(&self.committed).ok()?,
+            },
         })
     }
 }

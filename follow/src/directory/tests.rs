@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -7,38 +7,113 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use postmapd::lookup::directory_source::DirectorySource;
-use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
-use postmapd::os::secret::Secret;
 
-use super::generation::Generation;
-use super::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Provenance};
+use super::generation::{Generation, TABLES};
+use super::staging::spec;
+use super::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Provenance, Published, Staging};
+use crate::engine::{Extent, Rows, State, Table};
+use crate::rows::Row;
 
+mod changes;
 mod crashes;
 mod faulty_disk;
+mod inconsistent;
 
-/// A state of the source: its number is in every file, and its tables depend on the number.
-fn state(number: u64) -> (Vec<(&'static TableSpec, Secret)>, Provenance) {
-    let text = |text: String| Secret::from(text.into_bytes());
-    let mut tables = vec![
-        (&RELAY_MAP, text(format!("@a.test [r{number}.test]:587\n"))),
-        (&CREDENTIALS, text(format!("@a.test u{number}:p{number}\n"))),
-    ];
-    if number.is_multiple_of(3) {
-        tables.push((&RELAY_TLS, text(format!("r{number}.test encrypt\n"))));
+/// A row of a table.
+fn row<'a>(table: Table, key: &'a str, value: &'a str) -> Row<'a> {
+    let (key, value) = (key.as_bytes(), Some(value.as_bytes()));
+    match table {
+        Table::Relay => Row::Relay { key, next_hop: value },
+        Table::Credentials => Row::Credentials {
+            key,
+            user: Some(b"u"),
+            password: value,
+        },
+        Table::Tls => Row::Tls { key, value },
     }
-    let provenance = Provenance {
-        source: "postgres://reader@db.test/mail".to_owned(),
-        revision: Some(number),
-        version: format!("version {number}"),
-        committed: UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
-    };
-    (tables, provenance)
 }
 
-fn publish(directory: &mut Directory, number: u64) -> Result<(), DirectoryError> {
-    let (tables, provenance) = state(number);
-    let tables: Vec<_> = tables.iter().map(|(spec, text)| (*spec, text)).collect();
-    directory.publish(&tables, &provenance)
+/// A state of the source: its number is in every table. One in three has TLS.
+fn rows(number: u64) -> Vec<(Table, String, String)> {
+    let mut rows = vec![
+        (
+            Table::Relay,
+            "@a.test".to_owned(),
+            format!("[r{number}.test]:587"),
+        ),
+        (Table::Credentials, "@a.test".to_owned(), format!("p{number}")),
+    ];
+    if number.is_multiple_of(3) {
+        rows.push((Table::Tls, format!("r{number}.test"), "encrypt".to_owned()));
+    }
+    rows
+}
+
+/// The files of the state.
+fn texts(number: u64) -> Vec<(Table, String)> {
+    let line = |(table, key, value)| match table {
+        Table::Credentials => (table, format!("{key} u:{value}\n")),
+        Table::Relay | Table::Tls => (table, format!("{key} {value}\n")),
+    };
+    rows(number).into_iter().map(line).collect()
+}
+
+fn provenance(number: u64) -> Provenance {
+    Provenance {
+        source: "postgres://reader@db.test/mail".to_owned(),
+        state: State {
+            revision: Some(number),
+            version: format!("version {number}"),
+            committed: UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
+        },
+    }
+}
+
+/// Reads all rows of the state.
+fn read_everything(staging: &mut Staging, number: u64) {
+    staging.begin(Extent::Everything);
+    let rows = rows(number);
+    for table in TABLES {
+        staging.table(table);
+        for (_, key, value) in rows.iter().filter(|(of, ..)| *of == table) {
+            staging.row(row(table, key, value));
+        }
+    }
+}
+
+/// Reads what differs between two states.
+fn read_changes(staging: &mut Staging, from: u64, to: u64) {
+    staging.begin(Extent::Changes);
+    let (before, after) = (rows(from), rows(to));
+    for table in TABLES {
+        let of = |rows: &[(Table, String, String)]| -> BTreeMap<String, Option<String>> {
+            let own = rows.iter().filter(|(of, ..)| *of == table);
+            own.map(|(_, key, value)| (key.clone(), Some(value.clone())))
+                .collect()
+        };
+        let mut changes: BTreeMap<String, Option<String>> =
+            of(&before).into_keys().map(|key| (key, None)).collect();
+        changes.extend(of(&after));
+        if !changes.is_empty() {
+            staging.table(table);
+        }
+        for (key, value) in &changes {
+            match value {
+                Some(value) => staging.row(row(table, key, value)),
+                None => staging.removed(key.as_bytes()),
+            }
+        }
+    }
+}
+
+/// Publishes a state, of which changes were read if there is an active one and its number is odd.
+fn publish(directory: &mut Directory, number: u64) -> Result<Published, DirectoryError> {
+    let mut staging = directory.stage()?;
+    match directory.active().and_then(|active| active.state.revision) {
+        Some(active) if !number.is_multiple_of(2) => read_changes(&mut staging, active, number),
+        _ => read_everything(&mut staging, number),
+    }
+    directory.publish(staging, &provenance(number))
 }
 
 /// The number of the state that a server reads, which is the same in each file. `None` if nothing is active.
@@ -49,16 +124,12 @@ fn seen(path: &Path) -> Option<u64> {
     let source = fs::read_to_string(path.join("..data/source.json")).unwrap();
     let source: serde_json::Value = serde_json::from_str(&source).unwrap();
     let number = source["revision"].as_u64().unwrap();
-    let (tables, provenance) = state(number);
-    assert_eq!(source["version"], provenance.version);
-    for spec in [&RELAY_MAP, &CREDENTIALS, &RELAY_TLS] {
-        let expected = tables.iter().find(|(of, _)| *of == spec);
-        let expected = expected.map(|(_, text)| text.expose().to_vec());
-        assert_eq!(
-            fs::read(path.join(ACTIVE).join(spec.file)).ok(),
-            expected,
-            "{spec:?}"
-        );
+    assert_eq!(source["version"], provenance(number).state.version);
+    let texts = texts(number);
+    for table in TABLES {
+        let expected = texts.iter().find(|(of, _)| *of == table);
+        let text = fs::read_to_string(path.join(ACTIVE).join(spec(table).file)).ok();
+        assert_eq!(text.as_ref(), expected.map(|(_, text)| text), "{table:?}");
     }
     Some(number)
 }
@@ -67,11 +138,15 @@ fn seen(path: &Path) -> Option<u64> {
 fn seen_after_start(path: &Path) -> Option<u64> {
     let number = seen(path)?;
     let mut expected: BTreeSet<OsString> = [ACTIVE, "source.json"].map(OsString::from).into();
-    expected.extend(state(number).0.iter().map(|(spec, _)| OsString::from(spec.file)));
+    expected.extend(
+        texts(number)
+            .iter()
+            .map(|(table, _)| OsString::from(spec(*table).file)),
+    );
     expected.insert(fs::read_link(path.join(ACTIVE)).unwrap().into_os_string());
     assert_eq!(names(path), expected);
-    for (spec, text) in state(number).0 {
-        assert_eq!(fs::read(path.join(spec.file)).unwrap(), text.expose());
+    for (table, text) in texts(number) {
+        assert_eq!(fs::read_to_string(path.join(spec(table).file)).unwrap(), text);
     }
     Some(number)
 }
@@ -84,7 +159,7 @@ fn names(path: &Path) -> BTreeSet<OsString> {
 }
 
 fn start(path: &Path) -> Result<Directory, DirectoryError> {
-    Directory::open(path, &[&RELAY_MAP, &CREDENTIALS])
+    Directory::open(path, &TABLES)
 }
 
 #[test]
@@ -97,11 +172,11 @@ fn a_published_state_is_read_through_the_links_and_the_one_before_is_removed_aft
         assert_eq!(seen(temp.path()), Some(number));
         directory.sync().unwrap();
         assert_eq!(seen_after_start(temp.path()), Some(number));
-        assert_eq!(directory.active(), Some(&state(number).1));
+        assert_eq!(directory.active(), Some(&provenance(number)));
     }
     drop(directory);
     let directory = start(temp.path()).unwrap();
-    assert_eq!(directory.active(), Some(&state(4).1));
+    assert_eq!(directory.active(), Some(&provenance(4)));
 }
 
 #[test]
@@ -109,7 +184,12 @@ fn before_the_first_publication_the_tables_are_links_to_nothing_which_a_server_c
     let temp = tempfile::tempdir().unwrap();
     let directory = start(temp.path()).unwrap();
     assert_eq!(directory.active(), None);
-    let files = ["postfix-relaymap.cf", "postfix-sasl-password.cf"].map(OsString::from);
+    let files = [
+        "postfix-relaymap.cf",
+        "postfix-sasl-password.cf",
+        "postfix-relay-tls.cf",
+    ]
+    .map(OsString::from);
     assert_eq!(names(temp.path()), files.clone().into());
     for file in files {
         assert!(
@@ -120,6 +200,15 @@ fn before_the_first_publication_the_tables_are_links_to_nothing_which_a_server_c
         let error = fs::read(temp.path().join(&file)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
+}
+
+#[test]
+fn a_thread_can_take_over_a_directory() {
+    fn take_over<T: Send>(_: T) {}
+    let temp = tempfile::tempdir().unwrap();
+    let mut directory = start(temp.path()).unwrap();
+    take_over(directory.stage().unwrap());
+    take_over(directory);
 }
 
 #[test]
@@ -134,14 +223,14 @@ fn source_json_says_where_the_files_come_from() {
     assert_eq!(source["version"], "version 7");
     assert_eq!(source["committed"], "2026-09-21T14:13:20.123Z");
     let read = DirectorySource::parse(text.as_bytes()).unwrap();
-    assert_eq!(read.source, state(7).1.source);
+    assert_eq!(read.source, provenance(7).source);
     assert_eq!(
         (read.revision, read.version.as_deref()),
         (Some(7), Some("version 7"))
     );
     assert_eq!(
         read.committed.map(|commit| commit.time),
-        Some(state(7).1.committed)
+        Some(provenance(7).state.committed)
     );
     let digests = source["digests"].as_object().unwrap();
     let files: Vec<&String> = digests.keys().collect();

@@ -1,16 +1,16 @@
 //! The program ends before each operation in turn, and after that, the power may be lost.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::faulty_disk::{Faults, LOSE_CONTENT, LOSSES, open, restart};
 use super::{publish, seen, seen_after_start};
-use crate::directory::DirectoryErrorKind;
+use crate::directory::{DirectoryErrorKind, Published};
 
 /// Publishes and flushes states 2 and 3 after 1, with the end after `successes` operations. Returns the state whose
 /// publication succeeded last, and the one whose flush did, or `None` if there was no end.
-fn run_to_the_end(faults: &Rc<Faults>, successes: usize, is_end: bool) -> Option<(u64, u64)> {
+fn run_to_the_end(faults: &Arc<Faults>, successes: usize, is_end: bool) -> Option<(u64, u64)> {
     let mut directory = open(faults).unwrap();
     publish(&mut directory, 1).unwrap();
     directory.sync().unwrap();
@@ -26,7 +26,7 @@ fn run_to_the_end(faults: &Rc<Faults>, successes: usize, is_end: bool) -> Option
         }
         flushed = number;
     }
-    faults.has_failed.get().then_some((published, flushed))
+    faults.has_failed().then_some((published, flushed))
 }
 
 #[test]
@@ -50,7 +50,10 @@ fn a_start_after_the_end_at_any_operation_and_any_loss_of_power_finds_a_whole_st
                 (oldest..=published + 1).contains(&found),
                 "{place}: found {found}"
             );
-            assert_eq!(directory.active().and_then(|active| active.revision), Some(found));
+            assert_eq!(
+                directory.active().and_then(|active| active.state.revision),
+                Some(found)
+            );
             publish(&mut directory, 9).expect(&place);
             directory.sync().expect(&place);
             assert_eq!(seen_after_start(temp.path()), Some(9), "{place}");
@@ -70,7 +73,7 @@ fn the_end_at_any_operation_of_the_first_publication_leaves_nothing_or_a_whole_s
                 publish(&mut directory, 1)?;
                 directory.sync()
             });
-            if !faults.has_failed.get() {
+            if !faults.has_failed() {
                 result.unwrap();
                 break;
             }
@@ -94,10 +97,10 @@ fn the_end_at_any_operation_of_a_start_leaves_a_whole_state() {
         // The program ends before state 2 is flushed, and the power is lost: state 1 is activated again.
         run_to_the_end(&faults, 9, true).unwrap();
         faults.lose_power(LOSE_CONTENT);
-        faults.is_starting.set(true);
+        faults.set_starting(true);
         faults.fail_after(successes, true);
         let result = open(&faults);
-        if !faults.has_failed.get() {
+        if !faults.has_failed() {
             result.unwrap();
             assert!(successes > 3, "{successes}");
             break;
@@ -105,7 +108,10 @@ fn the_end_at_any_operation_of_a_start_leaves_a_whole_state() {
         drop(result);
         let directory = restart(temp.path()).unwrap();
         assert_eq!(seen_after_start(temp.path()), Some(1));
-        assert_eq!(directory.active().and_then(|active| active.revision), Some(1));
+        assert_eq!(
+            directory.active().and_then(|active| active.state.revision),
+            Some(1)
+        );
     }
 }
 
@@ -119,15 +125,18 @@ fn an_operation_that_fails_once_changes_no_answer_and_the_next_publication_succe
         directory.sync().unwrap();
         faults.fail_after(successes, false);
         match publish(&mut directory, 2) {
-            Ok(()) => assert_eq!(seen(temp.path()), Some(2)),
+            Ok(published) => {
+                assert_eq!(published, Published::Changed);
+                assert_eq!(seen(temp.path()), Some(2));
+            }
             Err(error) => {
                 assert!(matches!(error.kind, DirectoryErrorKind::System { .. }), "{error}");
                 assert_eq!(seen_after_start(temp.path()), Some(1));
             }
         }
         let has_synced = directory.sync().is_ok();
-        assert!(has_synced || faults.has_failed.get());
-        if !faults.has_failed.get() {
+        assert!(has_synced || faults.has_failed());
+        if !faults.has_failed() {
             break;
         }
         publish(&mut directory, 3).unwrap();
@@ -202,14 +211,14 @@ proptest! {
                 }
                 Action::End(successes, losses) => {
                     faults.fail_after(successes, true);
-                    let _ = publish(current, 1001).and_then(|()| current.sync());
+                    let _ = publish(current, 1001).and_then(|_| current.sync());
                     possible.push(Some(1001));
                     drop(directory.take());
                     faults.lose_power(losses);
                     faults = Faults::new(temp.path());
-                    faults.is_starting.set(true);
+                    faults.set_starting(true);
                     directory = Some(open(&faults).unwrap());
-                    faults.is_starting.set(false);
+                    faults.set_starting(false);
                     let found = seen(temp.path());
                     prop_assert!(possible.contains(&found), "{:?} of {:?}", found, possible);
                     possible = vec![found];

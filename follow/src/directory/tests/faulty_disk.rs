@@ -1,20 +1,18 @@
 //! A disk on which the program ends at any operation, and which may lose what was not flushed. After each operation a reader
 //! follows the links, as a server would.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-
-use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::{names, seen};
 use crate::directory::disk::{Disk, System};
-use crate::directory::generation::Generation;
+use crate::directory::generation::{Generation, TABLES};
 use crate::directory::{Directory, DirectoryError};
 
 /// What a loss of power may do: any combination.
@@ -28,18 +26,22 @@ const LOSE_GENERATIONS: u8 = 4;
 pub(super) struct Faults {
     path: PathBuf,
     /// How many operations succeed before one fails.
-    successes: Cell<usize>,
+    successes: AtomicUsize,
     /// Whether the operations after it fail, too.
-    is_end: Cell<bool>,
-    pub(super) has_failed: Cell<bool>,
+    is_end: AtomicBool,
+    has_failed: AtomicBool,
     /// Whether a program starts after a loss of power, when a server reads what it left.
-    pub(super) is_starting: Cell<bool>,
+    is_starting: AtomicBool,
     /// Whether a state was active, so that one always is.
-    was_active: Cell<bool>,
-    /// The files and directories that were flushed.
-    flushed: RefCell<BTreeSet<PathBuf>>,
+    was_active: AtomicBool,
+    /// The files and directories that were flushed, by number: a file may have several names.
+    flushed: Mutex<BTreeSet<u64>>,
     /// The links when the directory was flushed.
-    flushed_links: RefCell<BTreeMap<OsString, PathBuf>>,
+    flushed_links: Mutex<BTreeMap<OsString, PathBuf>>,
+}
+
+fn number_of(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap().ino()
 }
 
 fn links(path: &Path) -> BTreeMap<OsString, PathBuf> {
@@ -50,44 +52,59 @@ fn links(path: &Path) -> BTreeMap<OsString, PathBuf> {
 }
 
 impl Faults {
-    pub(super) fn new(path: &Path) -> Rc<Self> {
+    pub(super) fn new(path: &Path) -> Arc<Self> {
         let faults = Self {
             path: path.to_owned(),
             ..Self::default()
         };
-        faults.successes.set(usize::MAX);
-        faults.flushed_links.replace(links(path));
-        Rc::new(faults)
+        faults.successes.store(usize::MAX, Ordering::Relaxed);
+        *faults.flushed_links.lock().unwrap() = links(path);
+        Arc::new(faults)
     }
 
     pub(super) fn fail_after(&self, successes: usize, is_end: bool) {
-        self.successes.set(successes);
-        self.is_end.set(is_end);
-        self.has_failed.set(false);
+        self.successes.store(successes, Ordering::Relaxed);
+        self.is_end.store(is_end, Ordering::Relaxed);
+        self.has_failed.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_starting(&self, is_starting: bool) {
+        self.is_starting.store(is_starting, Ordering::Relaxed);
     }
 
     fn step(&self) -> io::Result<()> {
-        if self.has_failed.get() && self.is_end.get() {
+        if self.has_failed() && self.is_end.load(Ordering::Relaxed) {
             return Err(ErrorKind::Other.into());
         }
-        let Some(left) = self.successes.get().checked_sub(1) else {
-            self.successes.set(usize::MAX);
-            self.has_failed.set(true);
+        let left = self.successes.load(Ordering::Relaxed).checked_sub(1);
+        self.successes
+            .store(left.unwrap_or(usize::MAX), Ordering::Relaxed);
+        if left.is_none() {
+            self.has_failed.store(true, Ordering::Relaxed);
             return Err(ErrorKind::StorageFull.into());
-        };
-        self.successes.set(left);
+        }
         Ok(())
     }
 
     fn read(&self) {
-        if !self.is_starting.get() {
+        if !self.is_starting.load(Ordering::Relaxed) {
             let is_active = seen(&self.path).is_some();
-            assert!(is_active || !self.was_active.replace(is_active));
+            let was_active = self.was_active.fetch_or(is_active, Ordering::Relaxed);
+            assert!(is_active || !was_active);
         }
     }
 
+    /// Notes that a file or directory is new, whose number may be that of a removed one.
+    fn note_new(&self, path: &Path) {
+        self.flushed.lock().unwrap().remove(&number_of(path));
+    }
+
     pub(super) fn lose_power(&self, losses: u8) {
-        let flushed = self.flushed.borrow();
+        let flushed = self.flushed.lock().unwrap();
         let generations = names(&self.path)
             .into_iter()
             .filter_map(|name| name.into_string().ok());
@@ -95,12 +112,12 @@ impl Faults {
             let generation = self.path.join(name);
             for file in names(&generation) {
                 let file = generation.join(file);
-                if losses & LOSE_CONTENT != 0 && !flushed.contains(&file) {
+                if losses & LOSE_CONTENT != 0 && !flushed.contains(&number_of(&file)) {
                     let text = fs::read(&file).unwrap();
                     fs::write(&file, &text[..text.len() / 2]).unwrap();
                 }
             }
-            if losses & LOSE_GENERATIONS != 0 && !flushed.contains(&generation) {
+            if losses & LOSE_GENERATIONS != 0 && !flushed.contains(&number_of(&generation)) {
                 fs::remove_dir_all(generation).unwrap();
             }
         }
@@ -108,14 +125,14 @@ impl Faults {
             for name in links(&self.path).into_keys() {
                 fs::remove_file(self.path.join(name)).unwrap();
             }
-            for (name, target) in &*self.flushed_links.borrow() {
+            for (name, target) in &*self.flushed_links.lock().unwrap() {
                 symlink(target, self.path.join(name)).unwrap();
             }
         }
     }
 }
 
-struct Faulty(Rc<Faults>);
+struct Faulty(Arc<Faults>);
 
 impl Faulty {
     /// Does an operation, and reads what a server would read then.
@@ -129,19 +146,35 @@ impl Faulty {
 
 impl Disk for Faulty {
     fn create_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.then_read(|| System.create_directory(path, mode))
+        self.then_read(|| {
+            System.create_directory(path, mode)?;
+            self.0.note_new(path);
+            Ok(())
+        })
     }
 
-    fn write(&self, path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    fn create_file(&self, path: &Path, mode: u32) -> io::Result<File> {
+        self.0.step()?;
+        let file = System.create_file(path, mode)?;
+        self.0.note_new(path);
+        self.0.read();
+        Ok(file)
+    }
+
+    fn append(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
         if let Err(error) = self.0.step() {
             if error.kind() == ErrorKind::StorageFull {
-                System.write(path, mode, &content[..content.len() / 2])?;
+                System.append(file, &content[..content.len() / 2])?;
             }
             return Err(error);
         }
-        System.write(path, mode, content)?;
+        System.append(file, content)?;
         self.0.read();
         Ok(())
+    }
+
+    fn hard_link(&self, file: &Path, path: &Path) -> io::Result<()> {
+        self.then_read(|| System.hard_link(file, path))
     }
 
     fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
@@ -155,9 +188,9 @@ impl Disk for Faulty {
     fn sync(&self, path: &Path) -> io::Result<()> {
         // The disk is a model here, and flushing a real one takes time.
         self.0.step()?;
-        self.0.flushed.borrow_mut().insert(path.to_owned());
+        self.0.flushed.lock().unwrap().insert(number_of(path));
         if path == self.0.path {
-            self.0.flushed_links.replace(links(path));
+            *self.0.flushed_links.lock().unwrap() = links(path);
         }
         Ok(())
     }
@@ -174,14 +207,10 @@ impl Disk for Faulty {
 /// Starts on a disk without faults, which is not flushed for real.
 pub(super) fn restart(path: &Path) -> Result<Directory, DirectoryError> {
     let faults = Faults::new(path);
-    faults.is_starting.set(true);
+    faults.set_starting(true);
     open(&faults)
 }
 
-pub(super) fn open(faults: &Rc<Faults>) -> Result<Directory, DirectoryError> {
-    Directory::open_on(
-        &faults.path,
-        &[&RELAY_MAP, &CREDENTIALS],
-        Box::new(Faulty(Rc::clone(faults))),
-    )
+pub(super) fn open(faults: &Arc<Faults>) -> Result<Directory, DirectoryError> {
+    Directory::open_on(&faults.path, &TABLES, Arc::new(Faulty(Arc::clone(faults))))
 }

@@ -1,0 +1,358 @@
+//! The files of a generation while a connection reads the tables.
+//!
+//! Each row becomes a line of a file of the new generation at once. Of changes, each line goes between those of the active
+//! file, which are copied meanwhile, and a file without changes is the same one under a second name. So the memory does not
+//! depend on the size of the tables.
+//!
+//! Limits: rows whose keys are invalid are in no file, so they are counted only by the read that returned them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
+use postmapd::os::secret::Secret;
+
+use super::disk::Disk;
+use super::error::{DirectoryError, DirectoryErrorKind};
+use super::generation::{Generation, Readers, TableFile};
+use super::lines::{Counts, LineWriter};
+use super::merge::Merge;
+use crate::engine::{Extent, Rows, Table};
+use crate::rows::{BadRow, Line, Row};
+
+/// The bad rows that are kept.
+const MAX_BAD_ROWS: usize = 20;
+
+/// Takes the rows of one read, for [`Directory::publish`](super::Directory::publish). The first error ends the work, and
+/// is returned there. A staging that is dropped removes its files.
+pub struct Staging {
+    pub(super) disk: Arc<dyn Disk>,
+    /// The new generation.
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) readers: Readers,
+    /// The key of its digests.
+    pub(super) key: Secret,
+    /// The active generation.
+    pub(super) base: Option<Arc<Generation>>,
+    pub(super) parent: PathBuf,
+    pub(super) extent: Option<Extent>,
+    pub(super) files: BTreeMap<Table, TableFile>,
+    current: Option<Current>,
+    /// The rows in no file.
+    left_out: BTreeMap<Table, u64>,
+    first_bad_rows: Vec<BadRow>,
+    error: Option<DirectoryError>,
+    /// Whether the files stay.
+    is_kept: bool,
+}
+
+/// The table whose rows come now.
+struct Current {
+    table: Table,
+    to: LineWriter,
+    /// The active file, if it is to be changed and exists.
+    from: Option<Merge>,
+    /// The counts of the active file.
+    before: Counts,
+    /// The counts of the new file with what is left of the active one.
+    counts: Counts,
+    /// The last changed key.
+    key: Option<Secret>,
+    /// The rows up to now.
+    rows: u64,
+}
+
+/// Returns the file of a table.
+pub(super) fn spec(table: Table) -> &'static TableSpec {
+    match table {
+        Table::Relay => &RELAY_MAP,
+        Table::Credentials => &CREDENTIALS,
+        Table::Tls => &RELAY_TLS,
+    }
+}
+
+fn inconsistent<T>(reason: &'static str, path: impl Into<PathBuf>) -> Result<T, DirectoryError> {
+    Err(DirectoryErrorKind::Inconsistent(reason).at(path))
+}
+
+impl Staging {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        parent: PathBuf,
+        readers: Readers,
+        name: String,
+        key: Secret,
+        base: Option<Arc<Generation>>,
+    ) -> Self {
+        Self {
+            disk,
+            path: parent.join(&name),
+            name,
+            readers,
+            key,
+            base,
+            parent,
+            extent: None,
+            files: BTreeMap::new(),
+            current: None,
+            left_out: BTreeMap::new(),
+            first_bad_rows: Vec::new(),
+            error: None,
+            is_kept: false,
+        }
+    }
+
+    /// Returns the number of rows that a table has now, bad ones included. Rows that are in no file, because their key is
+    /// invalid, are counted only if they came in this read.
+    #[must_use]
+    pub fn rows(&self, table: Table) -> u64 {
+        self.counts(table).entries + self.left_out.get(&table).copied().unwrap_or_default()
+    }
+
+    /// Returns the number of bad rows of all tables, as [`Staging::rows`] counts them.
+    #[must_use]
+    pub fn bad_rows(&self) -> u64 {
+        let tables = [Table::Relay, Table::Credentials, Table::Tls];
+        let in_files: u64 = tables.into_iter().map(|table| self.counts(table).bad).sum();
+        in_files + self.left_out.values().sum::<u64>()
+    }
+
+    /// Returns the first bad rows of this read, at most 20.
+    #[must_use]
+    pub fn first_bad_rows(&self) -> &[BadRow] {
+        &self.first_bad_rows
+    }
+
+    /// Returns a table that was read, has no entry now, and has some in the active generation.
+    #[must_use]
+    pub fn emptied(&self) -> Option<Table> {
+        let base = self.base.as_deref()?;
+        let current = self.current.as_ref().map(|current| current.table);
+        let had_entries = |table: &Table| base.files.get(table).is_some_and(|file| file.counts.entries > 0);
+        let mut read = self.files.keys().copied().chain(current);
+        read.find(|table| had_entries(table) && self.counts(*table).entries == 0)
+    }
+
+    /// Returns the counts of the file of a table.
+    fn counts(&self, table: Table) -> Counts {
+        if let Some(current) = self.current.as_ref().filter(|current| current.table == table) {
+            return current.counts;
+        }
+        let kept = match self.extent {
+            Some(Extent::Changes) => self.base.as_deref().and_then(|base| base.files.get(&table)),
+            Some(Extent::Everything) | None => None,
+        };
+        let file = self.files.get(&table).or(kept);
+        file.map(|file| file.counts).unwrap_or_default()
+    }
+
+    /// Does what can fail, unless something has failed.
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), DirectoryError>) {
+        if self.error.is_none()
+            && let Err(error) = step(self)
+        {
+            self.error = Some(error);
+        }
+    }
+
+    fn create(&mut self, extent: Extent) -> Result<(), DirectoryError> {
+        if self.extent.replace(extent).is_some() {
+            return inconsistent("the source returned two reads as one", &self.parent);
+        }
+        if extent == Extent::Changes && self.base.is_none() {
+            let reason = "the source returned changes, but there are no active files that they could change";
+            return inconsistent(reason, &self.parent);
+        }
+        self.disk
+            .create_directory(&self.path, self.readers.directory_mode())
+            .map_err(DirectoryErrorKind::system("create it", &self.path))
+    }
+
+    fn start(&mut self, table: Table) -> Result<(), DirectoryError> {
+        self.finish_table()?;
+        if self.extent.is_none() || self.files.contains_key(&table) {
+            return inconsistent(
+                "the source returned a table twice, or before its read began",
+                &self.parent,
+            );
+        }
+        let (mut from, mut before) = (None, Counts::default());
+        if self.extent == Some(Extent::Changes)
+            && let Some(base) = self.base.as_deref()
+            && let Some(file) = base.files.get(&table)
+        {
+            let path = self.parent.join(&base.name).join(spec(table).file);
+            from = Some(Merge::open(path, spec(table))?);
+            before = file.counts;
+        }
+        let path = self.path.join(spec(table).file);
+        self.current = Some(Current {
+            table,
+            to: LineWriter::create(&self.disk, path, self.readers.file_mode(), &self.key)?,
+            from,
+            before,
+            counts: before,
+            key: None,
+            rows: 0,
+        });
+        Ok(())
+    }
+
+    fn take(&mut self, row: Row<'_>) -> Result<(), DirectoryError> {
+        let Some(current) = self
+            .current
+            .as_mut()
+            .filter(|current| spec(current.table) == row.spec())
+        else {
+            return inconsistent("the source returned a row of another table", &self.parent);
+        };
+        current.rows += 1;
+        let is_change = self.extent == Some(Extent::Changes);
+        if is_change {
+            current.go_to(row.key())?;
+        }
+        let line = Line::new(row, (!is_change).then_some(current.rows));
+        let is_bad = line.error.is_some();
+        if line.text.is_empty() {
+            *self.left_out.entry(current.table).or_default() += 1;
+        } else {
+            current.to.append(line.text.expose())?;
+            current.counts.entries += 1;
+            current.counts.bad += u64::from(is_bad);
+        }
+        if self.first_bad_rows.len() < MAX_BAD_ROWS {
+            self.first_bad_rows.extend(line.error);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Result<(), DirectoryError> {
+        match &mut self.current {
+            Some(current) if self.extent == Some(Extent::Changes) => current.go_to(key),
+            _ => inconsistent("the source returned a removed key and no changes", &self.parent),
+        }
+    }
+
+    fn finish_table(&mut self) -> Result<(), DirectoryError> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(());
+        };
+        if let Some(from) = current.from
+            && from.copy_rest(&mut current.to)? != current.before
+        {
+            let path = current.to.path();
+            return inconsistent("the active file has lost or gained lines", path);
+        }
+        let file = TableFile {
+            digest: current.to.finish()?,
+            counts: current.counts,
+        };
+        self.files.insert(current.table, file);
+        Ok(())
+    }
+
+    /// Completes the files. Of the tables `required`, each must have been read.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the read.
+    pub(super) fn complete(&mut self, required: &[Table]) -> Result<(), DirectoryError> {
+        self.attempt(Self::finish_table);
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        match self.extent {
+            None => return inconsistent("the source returned nothing", &self.parent),
+            Some(Extent::Changes) => self.keep_other_files()?,
+            Some(Extent::Everything) => {}
+        }
+        if required.iter().any(|table| !self.files.contains_key(table)) {
+            return inconsistent("the source did not return all tables", &self.parent);
+        }
+        // An empty file would hide that there may be a local one, and says as much as none.
+        if self
+            .files
+            .get(&Table::Tls)
+            .is_some_and(|file| file.counts.entries == 0)
+        {
+            self.files.remove(&Table::Tls);
+            let path = self.path.join(RELAY_TLS.file);
+            self.disk
+                .remove(&path)
+                .map_err(DirectoryErrorKind::system("remove it", path))?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the active files of the tables without changes.
+    fn keep_other_files(&mut self) -> Result<(), DirectoryError> {
+        let Some(base) = self.base.clone() else {
+            return Ok(());
+        };
+        for (table, file) in &base.files {
+            if self.files.contains_key(table) {
+                continue;
+            }
+            let name = spec(*table).file;
+            let active = self.parent.join(&base.name).join(name);
+            if self.disk.hard_link(&active, &self.path.join(name)).is_ok() {
+                self.files.insert(*table, file.clone());
+            } else {
+                // A file system without hard links.
+                self.start(*table)?;
+                self.finish_table()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the files stay.
+    pub(super) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Current {
+    /// Copies the active lines before this key, and drops those with it.
+    fn go_to(&mut self, key: &[u8]) -> Result<(), DirectoryError> {
+        if self.key.as_ref().is_some_and(|last| last.expose() >= key) {
+            let reason = "the source returned changed keys that are not in ascending order";
+            return inconsistent(reason, self.to.path());
+        }
+        self.key = Some(Secret::from(key.to_vec()));
+        if let Some(from) = &mut self.from {
+            from.copy_before(key, &mut self.to)?;
+            self.counts.remove(from.drop_lines(key)?);
+        }
+        Ok(())
+    }
+}
+
+impl Rows for Staging {
+    fn begin(&mut self, extent: Extent) {
+        self.attempt(|staging| staging.create(extent));
+    }
+
+    fn table(&mut self, table: Table) {
+        self.attempt(|staging| staging.start(table));
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        self.attempt(|staging| staging.take(row));
+    }
+
+    fn removed(&mut self, key: &[u8]) {
+        self.attempt(|staging| staging.remove(key));
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.is_kept && self.extent.is_some() {
+            // What cannot be removed now is removed after the next flush.
+            let _ = self.disk.remove_directory(&self.path);
+        }
+    }
+}
