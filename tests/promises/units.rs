@@ -4,6 +4,8 @@
 //! The units also run under a real systemd, in its own namespaces (tests/systemd). What they rely on is tested
 //! separately, here and in service_manager.rs.
 
+mod follow;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,12 @@ fn units(examples: &[&str]) -> TempDir {
         directory.path().join("postmapd.socket"),
     )
     .unwrap();
+    // Its program is not built here, and any other will do.
+    let follow = fs::read_to_string(contrib().join("postmapd-follow.service")).unwrap();
+    let installed = "/usr/bin/postmapd-follow";
+    assert!(follow.contains(installed));
+    let follow = follow.replace(installed, env!("CARGO_BIN_EXE_postmapd"));
+    fs::write(directory.path().join("postmapd-follow.service"), follow).unwrap();
     let drop_ins = directory.path().join("postmapd.service.d");
     fs::create_dir(&drop_ins).unwrap();
     for example in examples {
@@ -67,7 +75,13 @@ fn examples() -> Vec<String> {
 fn complaints(examples: &[&str]) -> Vec<String> {
     let verified = analyze(
         &units(examples),
-        &["verify", "--man=no", "./postmapd.service", "./postmapd.socket"],
+        &[
+            "verify",
+            "--man=no",
+            "./postmapd.service",
+            "./postmapd.socket",
+            "./postmapd-follow.service",
+        ],
     );
     let complaints = verified.stderr.lines().filter(|line| {
         // Before systemd 253 (Debian 12), the line before this one takes effect.
@@ -83,7 +97,7 @@ fn complaints(examples: &[&str]) -> Vec<String> {
 fn systemd_reports_nothing_about_the_units() {
     assert_eq!(complaints(&[]), [""; 0]);
     let examples = examples();
-    assert_eq!(examples.len(), 5, "{examples:?}");
+    assert_eq!(examples.len(), 6, "{examples:?}");
     for example in &examples {
         assert_eq!(complaints(&[example]), [""; 0], "{example}");
     }
@@ -97,12 +111,16 @@ fn systemd_reports_nothing_about_the_units() {
 
 /// The exposure level of `systemd-analyze security`, from 0 (nothing exposed) to 10.
 fn exposure(examples: &[&str]) -> f64 {
+    exposure_of("postmapd.service", &units(examples))
+}
+
+fn exposure_of(unit: &str, directory: &TempDir) -> f64 {
     let checked = analyze(
-        &units(examples),
-        &["security", "--offline=true", "--no-pager", "./postmapd.service"],
+        directory,
+        &["security", "--offline=true", "--no-pager", &format!("./{unit}")],
     );
     let figure = checked.stdout.lines().find_map(|line| {
-        line.split_once("Overall exposure level for postmapd.service: ")
+        line.split_once(&format!("Overall exposure level for {unit}: "))
             .and_then(|(_, figure)| figure.split(' ').next()?.parse().ok())
     });
     figure.unwrap_or_else(|| panic!("{checked:?}"))
@@ -134,15 +152,23 @@ fn installed() -> TempDir {
 }
 
 fn create(root: &TempDir) {
+    run_on(
+        root,
+        &[
+            ("systemd-sysusers", &[], "sysusers.d/postmapd.conf"),
+            ("systemd-tmpfiles", &["--create"], "tmpfiles.d/postmapd.conf"),
+        ],
+    );
+}
+
+/// Runs these programs with these words and files of contrib.
+fn run_on(root: &TempDir, runs: &[(&str, &[&str], &str)]) {
     let at = format!("--root={}", root.path().display());
-    for (program, words, file) in [
-        ("systemd-sysusers", &[][..], "sysusers.d/postmapd.conf"),
-        ("systemd-tmpfiles", &["--create"][..], "tmpfiles.d/postmapd.conf"),
-    ] {
+    for (program, words, file) in runs {
         let made = finish(
             Command::new(program)
                 .arg(&at)
-                .args(words)
+                .args(*words)
                 .arg(contrib().join(file)),
             b"",
         );

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use postmapd::os::name_service;
 use postmapd::os::printable::printable;
 
 /// Keep the tables of postmapd in step with a database
@@ -46,6 +47,10 @@ struct ConfigOption {
 #[must_use]
 pub fn run() -> ExitCode {
     let CommandLine { command } = CommandLine::parse();
+    // In the static program, which loads no module of the host.
+    if let Err(error) = name_service::configure() {
+        return fail(&[format!("error: names of hosts cannot be looked up: {error}")]);
+    }
     match command {
         Command::Check(check) => check.run(),
     }

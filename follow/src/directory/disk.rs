@@ -40,10 +40,14 @@ pub(super) struct System;
 
 impl Disk for System {
     fn create_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
-        // The set-group-ID bit of the parent is inherited, and setting the mode keeps it only if it is included.
-        DirBuilder::new().mode(0o700).create(path)?;
-        let inherited = fs::metadata(path)?.permissions().mode() & 0o2000;
-        fs::set_permissions(path, Permissions::from_mode(mode | inherited))
+        DirBuilder::new().mode(mode).create(path)?;
+        // The set-group-ID bit of the parent is inherited, and a change of the mode keeps it only if it is included, which
+        // RestrictSUIDSGID= of the unit denies. With the umask of the unit, no change is necessary.
+        let given = fs::metadata(path)?.permissions().mode();
+        if given & 0o777 == mode {
+            return Ok(());
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode | given & 0o2000))
     }
 
     fn create_file(&self, path: &Path, mode: u32) -> io::Result<File> {
