@@ -1,176 +1,34 @@
 //! The manual pages and the completions, made from the definitions of the command line and of the settings.
 
+#[path = "command.rs"]
+mod command;
+
 use std::io;
 
-use clap_complete::Shell;
 use postmapd::cli;
 use postmapd::config::setting::{self, Setting, TakesEffect};
 use postmapd::diagnostics::{Code, Leak};
+
+use command::{Manual, roff};
 
 /// A file: its path below contrib/, and what it should hold.
 pub(crate) type Page = (String, Vec<u8>);
 
 /// All of them.
 pub(crate) fn all() -> io::Result<Vec<Page>> {
-    let mut command = cli::definition().disable_help_subcommand(true);
-    command.build();
     let mut pages = vec![("man/postmapd.toml.5".to_owned(), settings_file().into_bytes())];
-    commands(&command, &mut pages)?;
-    for (shell, name) in [
-        (Shell::Bash, "postmapd.bash"),
-        (Shell::Zsh, "_postmapd"),
-        (Shell::Fish, "postmapd.fish"),
-    ] {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut cli::definition(), "postmapd", &mut script);
-        pages.push((format!("completions/{name}"), script));
-    }
+    let manual = Manual {
+        program: "postmapd",
+        version: env!("CARGO_PKG_VERSION"),
+        before_notes: |page| if page == "postmapd" { OF_THE_PROGRAM } else { "" }.to_owned(),
+        at_the_end: |page| match page {
+            "postmapd-check" => findings_of_files() + SEE_ALSO,
+            "postmapd-postconf" => findings_of_postfix() + SEE_ALSO,
+            _ => SEE_ALSO.to_owned(),
+        },
+    };
+    manual.pages(&cli::definition(), &mut pages)?;
     Ok(pages)
-}
-
-/// A page for a command, and one for each of its own.
-fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
-    let name = command
-        .get_display_name()
-        .unwrap_or(command.get_name())
-        .to_owned();
-    let after_help = command
-        .get_after_help()
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    let own = || command.get_subcommands().filter(|own| !own.is_hide_set());
-    let source = concat!("postmapd ", env!("CARGO_PKG_VERSION"));
-    let manual = clap_mangen::Man::new(command.clone())
-        .title(name.as_str())
-        .source(source)
-        .manual("postmapd");
-    let mut page = Vec::new();
-    manual.render_title(&mut page)?;
-    // Endpoints and paths are to be copied, and no hyphen may come into them.
-    page.extend(b".nh\n");
-    manual.render_name_section(&mut page)?;
-    page.extend(synopsis(command).into_bytes());
-    manual.render_description_section(&mut page)?;
-    manual.render_options_section(&mut page)?;
-    if own().next().is_some() {
-        manual.render_subcommands_section(&mut page)?;
-    }
-    if name == "postmapd" {
-        page.extend(OF_THE_PROGRAM.bytes());
-    }
-    page.extend(sections(&after_help).into_bytes());
-    match name.as_str() {
-        "postmapd-check" => page.extend(findings_of_files().into_bytes()),
-        "postmapd-postconf" => page.extend(findings_of_postfix().into_bytes()),
-        _ => {}
-    }
-    page.extend(SEE_ALSO.bytes());
-    pages.push((format!("man/{name}.1"), page));
-    own().cloned().try_for_each(|own| commands(&own, pages))
-}
-
-/// The synopsis: each option with its value, the required ones last, then the arguments.
-fn synopsis(command: &clap::Command) -> String {
-    let name = command.get_bin_name().unwrap_or(command.get_name());
-    let mut line = format!("\\fB{}\\fR", roff(name));
-    let is_own = |argument: &&clap::Arg| !argument.is_hide_set() && !is_of_every_command(argument);
-    let all = || command.get_arguments().filter(is_own);
-    let (required, optional): (Vec<_>, Vec<_>) = all().partition(|argument| argument.is_required_set());
-    let mut optional = optional
-        .into_iter()
-        .filter(|argument| !argument.is_positional())
-        .peekable();
-    while let Some(option) = optional.next() {
-        let mut choice = usage(option);
-        while let Some(other) = optional.next_if(|other| {
-            let conflicts = |one, other| command.get_arg_conflicts_with(one).contains(&other);
-            conflicts(option, *other) || conflicts(*other, option)
-        }) {
-            choice = format!("{choice} | {}", usage(other));
-        }
-        line.extend([" [", &choice, "]"]);
-    }
-    for option in required.iter().filter(|argument| !argument.is_positional()) {
-        line.extend([" ", &usage(option)]);
-    }
-    for argument in all().filter(|argument| argument.is_positional()) {
-        let usage = usage(argument);
-        if argument.is_required_set() {
-            line.extend([" ", &usage]);
-        } else {
-            line.extend([" [", &usage, "]"]);
-        }
-    }
-    if command.has_subcommands() {
-        let required = command.is_subcommand_required_set();
-        line += if required {
-            " \\fIcommand\\fR"
-        } else {
-            " [\\fIcommand\\fR]"
-        };
-    }
-    format!(".SH SYNOPSIS\n{line}\n")
-}
-
-/// Whether it is `--help` or `--version`.
-fn is_of_every_command(argument: &clap::Arg) -> bool {
-    ["help", "version"].contains(&argument.get_id().as_str())
-}
-
-/// An option with its value, or the name of an argument.
-fn usage(argument: &clap::Arg) -> String {
-    let values = argument
-        .get_num_args()
-        .is_some_and(|number| number.takes_values());
-    let values = values
-        .then(|| argument.get_value_names())
-        .flatten()
-        .unwrap_or_default();
-    let values = values.iter().map(|value| format!("\\fI{}\\fR", roff(value)));
-    let long = argument.get_long().map(|long| format!("--{long}"));
-    let option = long.or_else(|| argument.get_short().map(|short| format!("-{short}")));
-    let option = option.map(|option| format!("\\fB{}\\fR", roff(&option)));
-    let words: Vec<String> = option.into_iter().chain(values).collect();
-    let more = match (argument.is_positional(), argument.get_action()) {
-        (true, clap::ArgAction::Append) => "...",
-        _ => "",
-    };
-    // An option and its value stay on one line.
-    words.join("\\ ") + more
-}
-
-/// The text after the options as sections of a manual: what ends with a colon is an example, or the fields of an
-/// output, what begins with `Exit codes` is the exit status, and the rest are notes.
-fn sections(after_help: &str) -> String {
-    let [mut notes, mut status, mut examples, mut fields] = [const { String::new() }; 4];
-    for paragraph in after_help
-        .split("\n\n")
-        .filter(|paragraph| !paragraph.trim().is_empty())
-    {
-        match paragraph.split_once('\n') {
-            Some((heading, lines)) if heading.starts_with("Fields") => {
-                fields.extend([".PP\n", &roff(heading), "\n.PP\n.EX\n", &roff(lines), "\n.EE\n"]);
-            }
-            Some((heading, lines)) if heading.ends_with(':') => {
-                if !heading.starts_with("Example") {
-                    examples.extend([".PP\n", &roff(heading), "\n"]);
-                }
-                examples.extend([".EX\n", &roff(lines), "\n.EE\n"]);
-            }
-            _ if paragraph.starts_with("Exit codes") => {
-                status.extend([&roff(paragraph.trim_start_matches("Exit codes: ")), "\n"]);
-            }
-            _ => notes.extend([".PP\n", &roff(paragraph), "\n"]),
-        }
-    }
-    let section = |name, text: String| match text.as_str() {
-        "" => text,
-        _ => format!(".SH {name}\n{text}"),
-    };
-    section("NOTES", notes)
-        + &section("EXIT STATUS", status)
-        + &section("EXAMPLES", examples)
-        + &section("OUTPUT", fields)
 }
 
 /// The kinds of findings about files, settings and the environment, with the reason why each matters.
@@ -405,11 +263,4 @@ fn describe(setting: &Setting, key: &str, page: &mut String) {
     if !others.is_empty() {
         page.extend(["Also set by: ", &others.join(", "), ".\n"]);
     }
-}
-
-/// Text that groff shows as it is.
-fn roff(text: &str) -> String {
-    text.replace('\\', "\\e")
-        .replace('-', "\\-")
-        .replace('\'', "\\(aq")
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use postmapd::os::name_service;
 use postmapd::os::printable::printable;
 
@@ -41,6 +41,12 @@ struct ConfigOption {
         default_value = "/etc/postmapd/follow.toml"
     )]
     config: PathBuf,
+}
+
+/// Returns the definition of the command line, for the manual pages and completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Runs the command line of this process.

@@ -11,31 +11,8 @@ use postmapd::os::printable::printable;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::definitions::{QUERIES, names};
 use super::error::{SettingError, SettingErrorKind};
-
-/// The table of queries.
-pub(super) const QUERIES: &str = "queries";
-
-/// The settings outside any table, and that table.
-const SETTINGS: [&str; 14] = [
-    "source",
-    "password_file",
-    "tls",
-    "ca",
-    "client_cert",
-    "client_key",
-    "dir",
-    "schema",
-    "poll",
-    "hang",
-    "stale_after",
-    "admin",
-    "sandbox",
-    QUERIES,
-];
-
-/// The settings of that table.
-const QUERY_SETTINGS: [&str; 6] = ["relay", "credentials", "tls", "version", "every", "empty"];
 
 /// A value and its position.
 #[derive(Clone)]
@@ -80,8 +57,9 @@ impl<'a> Values<'a> {
     }
 
     fn read_file(&mut self, text: &str, table: &DeTable<'_>) {
+        let (names, query_names) = (names(""), names(QUERIES));
         for (key, value) in table {
-            match find(&SETTINGS, key.get_ref()) {
+            match find(&names, key.get_ref()) {
                 Some(QUERIES) => {
                     self.queries = Some(position(text, &key.span()));
                     let Some(queries) = value.get_ref().as_table() else {
@@ -93,14 +71,14 @@ impl<'a> Values<'a> {
                         continue;
                     };
                     for (key, value) in queries {
-                        match find(&QUERY_SETTINGS, key.get_ref()) {
+                        match find(&query_names, key.get_ref()) {
                             Some(name) => self.insert(QUERIES, name, text, value),
-                            None => self.unknown(key.get_ref(), &QUERY_SETTINGS, position(text, &key.span())),
+                            None => self.unknown(key.get_ref(), &query_names, position(text, &key.span())),
                         }
                     }
                 }
                 Some(name) => self.insert("", name, text, value),
-                None => self.unknown(key.get_ref(), &SETTINGS, position(text, &key.span())),
+                None => self.unknown(key.get_ref(), &names, position(text, &key.span())),
             }
         }
     }

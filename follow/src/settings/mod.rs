@@ -1,34 +1,15 @@
 //! `follow.toml`: which source to follow, how, and where to write its tables.
 //!
-//! | setting | default | meaning |
-//! |---|---|---|
-//! | `source` | required | `postgres://USER@HOST[,HOST…]/DATABASE` or `mysql://…`, without a password ([`source`]) |
-//! | `password_file` | none | the file with the password of the user |
-//! | `tls` | `verify-full` | the server must prove its name; `off` only for UNIX sockets and loopback |
-//! | `ca` | the system's | the certificate authorities of the server, PEM |
-//! | `client_cert`, `client_key` | none | the certificate of this program and its key, PEM |
-//! | `dir` | `/var/lib/postmapd` | the directory that `postmapd serve` reads |
-//! | `schema` | `postmapd` | the schema with the tables of postmapd |
-//! | `poll` | 1 s | the interval at which the source is asked for its version |
-//! | `hang` | 2 s | how long the source may take to answer |
-//! | `stale_after` | 60 s | after which time without the source this program is not ready |
-//! | `admin` | none | the address of the listener for health, status and metrics |
-//! | `sandbox` | `true` | whether the program drops the rights that it does not need |
+//! [`definitions`] lists the settings with their defaults and meanings.
 //!
 //! With a table `[queries]`, the rows come from the results of queries and not from the schema of postmapd, and `schema` and
 //! `poll` are errors. A source of MariaDB or MySQL needs it.
-//!
-//! | setting | default | meaning |
-//! |---|---|---|
-//! | `relay`, `credentials`, `tls` | none | the query for each table; a table without one is not written |
-//! | `version` | none | a query whose result differs after each change |
-//! | `every` | 5 s | the interval of the queries, which replaces `poll` |
-//! | `empty` | `refuse` | whether an empty result may replace rows: `refuse` or `allow` |
 //!
 //! Durations are numbers of seconds or texts such as `500ms`. All errors of the file are reported at once
 //! ([`SettingError`]), with their positions and without the value.
 
 mod credential_files;
+pub mod definitions;
 mod error;
 mod file;
 pub mod source;
@@ -40,8 +21,9 @@ use postmapd::net::address::Address;
 use postmapd::os::whole_file::{MAX_TEXT, read_secret};
 
 pub use credential_files::{CredentialFileError, CredentialFileErrorKind};
+use definitions::QUERIES;
 pub use error::{SettingError, SettingErrorKind};
-use file::{QUERIES, Values};
+use file::Values;
 use source::{Database, Host, Source};
 
 /// How connections to hosts on a network are protected. UNIX sockets never use TLS.

@@ -1,0 +1,147 @@
+//! The names, defaults and meanings of the settings: for the parser, the errors and the manual page.
+
+/// The table of queries.
+pub const QUERIES: &str = "queries";
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Its table in the file; empty for those before any table.
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, or what holds without it.
+    pub default: &'static str,
+    /// What it does, as sentences without the last full stop.
+    pub about: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, about: &'static str) -> Definition {
+    Definition {
+        table: "",
+        name,
+        default,
+        about,
+    }
+}
+
+const fn query(name: &'static str, default: &'static str, about: &'static str) -> Definition {
+    Definition {
+        table: QUERIES,
+        name,
+        default,
+        about,
+    }
+}
+
+/// All settings, in the order of the manual page.
+pub static ALL: &[Definition] = &[
+    setting(
+        "source",
+        "none; it is required",
+        "The database: postgres://USER@HOST[:PORT][,HOST[:PORT]...]/DATABASE, or mysql:// for MariaDB and MySQL. A host is a name, \
+         an address (IPv6 in brackets), or a UNIX socket: for PostgreSQL the directory of its sockets, as %2Frun%2Fpostgresql. \
+         The hosts are tried in this order. With ?target_session_attrs=read-write, a standby of PostgreSQL is not used. A password \
+         in it is an error",
+    ),
+    setting(
+        "password_file",
+        "none",
+        "File with the password of the user, without anything else. Not every user may have access to it (mode 0600, or 0640)",
+    ),
+    setting(
+        "tls",
+        "verify-full; off if every host is a UNIX socket",
+        "verify-full: connections use TLS, and the certificate of the server must be valid for the host in source. off: no TLS, \
+         which is possible only if every host is a UNIX socket or a loopback address",
+    ),
+    setting(
+        "ca",
+        "the certificate authorities of the system",
+        "File with the certificate authorities of the server, PEM",
+    ),
+    setting(
+        "client_cert",
+        "none",
+        "File with the certificate of this program, PEM. It needs client_key",
+    ),
+    setting(
+        "client_key",
+        "none",
+        "File with the key of client_cert, PEM. Not every user may have access to it",
+    ),
+    setting(
+        "dir",
+        "/var/lib/postmapd",
+        "Directory that this program writes and postmapd reads. It must exist. If it has the set-group-ID bit, its group can read \
+         the tables (0640), otherwise only their owner (0600)",
+    ),
+    setting(
+        "schema",
+        "postmapd",
+        "Schema of PostgreSQL with the tables of postmapd. Not with [queries]",
+    ),
+    setting(
+        "poll",
+        "1s",
+        "Interval at which the source is asked for its version. A notification of PostgreSQL makes it earlier. Not with [queries]",
+    ),
+    setting(
+        "hang",
+        "2s",
+        "How long the source may take for an answer. Afterwards, the program connects again",
+    ),
+    setting(
+        "stale_after",
+        "60s",
+        "Time without the source after which /readyz of the admin listener fails. The answers of postmapd stay as they are",
+    ),
+    setting(
+        "admin",
+        "none",
+        "Address of the HTTP listener for health, status and metrics: HOST:PORT or unix:PATH",
+    ),
+    setting(
+        "sandbox",
+        "true",
+        "Drop the rights that the program does not need before it connects; see SANDBOX",
+    ),
+    query(
+        "relay",
+        "none; the file is then not written",
+        "Query for the senders and their next hops: two columns. NULL or an empty next hop is no destination",
+    ),
+    query(
+        "credentials",
+        "none; the file is then not written",
+        "Query for keys with their user and password: three columns. Both NULL or empty are a key without credentials",
+    ),
+    query(
+        "tls",
+        "none; the file is then not written",
+        "Query for next hops and the words about TLS: two columns",
+    ),
+    query(
+        "version",
+        "none; the database computes a checksum of each result",
+        "Query with one value that differs after each change",
+    ),
+    query(
+        "every",
+        "5s",
+        "Interval at which the queries run, or the one of version if it is set",
+    ),
+    query(
+        "empty",
+        "refuse",
+        "Whether an empty result may replace rows: refuse keeps them, because the database may be another one or a restored one; \
+         allow takes it",
+    ),
+];
+
+/// Returns the names of the settings of a table; before any table, that of `[queries]` is the last one.
+pub(super) fn names(table: &str) -> Vec<&'static str> {
+    let names = ALL.iter().filter(|setting| setting.table == table);
+    let queries = table.is_empty().then_some(QUERIES);
+    names.map(|setting| setting.name).chain(queries).collect()
+}
