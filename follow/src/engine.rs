@@ -9,6 +9,8 @@
 //!
 //! Errors are for the person who must fix them, and contain no value of a row and no password ([`EngineError`]).
 
+pub mod postgres;
+
 use std::time::SystemTime;
 
 use thiserror::Error;

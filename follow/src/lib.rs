@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`rows`] | rows of a table as lines of a file: exactly one entry for each row, or a bad row |
 //! | [`engine`] | what is asked of a database: its state, and its rows in one transaction |
+//! | [`schema`] | the tables of postmapd in PostgreSQL: the statements that create them |
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
 //! | [`settings`] | `follow.toml`, parsed and validated |
 //! | [`confinement`] | the rights that the program drops before it connects |
@@ -28,4 +29,5 @@ pub mod confinement;
 pub mod directory;
 pub mod engine;
 pub mod rows;
+pub mod schema;
 pub mod settings;

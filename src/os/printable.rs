@@ -54,7 +54,8 @@ pub(crate) fn printable_text(text: String) -> String {
 }
 
 /// Returns a path as [`printable`] text.
-pub(crate) fn printable_path(path: &Path) -> String {
+#[must_use]
+pub fn printable_path(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 

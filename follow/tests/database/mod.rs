@@ -13,5 +13,6 @@
     reason = "each test binary uses a part of it, and a test ends where something fails"
 )]
 
+pub mod follower;
 pub mod postgres;
 pub mod processes;

@@ -1,0 +1,195 @@
+//! Other tables, which the queries of the settings read.
+//!
+//! Their state is the result of the query `version` if there is one, otherwise a fingerprint of the result of each query: the
+//! number of rows and two sums of hashes of whole rows, with random seeds. The server computes it, so the rows are sent only if it
+//! has changed. It is shown only as a keyed digest: the difference of two sums would allow passwords to be tried.
+//!
+//! Limits: a change of nothing but the order of rows is seen only in a query with `ORDER BY`; without it, the order of rows with
+//! equal keys has no meaning.
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use postmapd::os::digest;
+use postmapd::os::secret::Secret;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::begin;
+use super::messages::Columns;
+use super::session::Session;
+use super::tables::row;
+use crate::engine::{EngineErrorKind, Extent, Reading, Rows, State, Table};
+use crate::settings::Queries;
+
+/// A query of the settings.
+#[derive(Clone)]
+struct Query {
+    table: Table,
+    name: &'static str,
+    columns: usize,
+    sql: String,
+}
+
+/// The queries of the settings.
+#[derive(Clone)]
+pub(super) struct QuerySet {
+    queries: Vec<Query>,
+    version: Option<String>,
+    /// The seeds of the two sums, and the key of the digest. They are random so that rows with equal sums cannot be chosen.
+    seeds: [i64; 2],
+    key: Arc<Secret>,
+    /// The last state, which had its time when it was first seen, on whichever connection.
+    seen: Arc<Mutex<Option<State>>>,
+}
+
+impl QuerySet {
+    /// Takes the queries of the settings.
+    pub(super) fn new(settings: &Queries) -> io::Result<Self> {
+        let all = [
+            (Table::Relay, "[queries] relay", 2, &settings.relay),
+            (
+                Table::Credentials,
+                "[queries] credentials",
+                3,
+                &settings.credentials,
+            ),
+            (Table::Tls, "[queries] tls", 2, &settings.tls),
+        ];
+        let queries = all.into_iter().filter_map(|(table, name, columns, sql)| {
+            Some(Query {
+                table,
+                name,
+                columns,
+                sql: sql.clone()?,
+            })
+        });
+        let mut key = Secret::default();
+        key.append(&[0; 32]);
+        fill_randomly(key.expose_mut())?;
+        let mut seeds = [[0; 8]; 2];
+        for seed in &mut seeds {
+            fill_randomly(seed)?;
+        }
+        Ok(Self {
+            queries: queries.collect(),
+            version: settings.version.clone(),
+            seeds: seeds.map(i64::from_ne_bytes),
+            key: Arc::new(key),
+            seen: Arc::default(),
+        })
+    }
+
+    /// Returns the state.
+    pub(super) async fn state(
+        &self,
+        session: &mut Session,
+        hang: Duration,
+    ) -> Result<State, EngineErrorKind> {
+        let begin = begin(session, hang);
+        // The caller waits no longer for it, and a server that is too slow must not get more and more of it.
+        let limit = format!(
+            "{begin}SET LOCAL statement_timeout = {}",
+            hang.as_millis().clamp(1, 600_000)
+        );
+        session.query("BEGIN", &limit, None, |_| {}).await?;
+        let state = self.state_in_transaction(session).await?;
+        session.query("COMMIT", "COMMIT", None, |_| {}).await?;
+        Ok(state)
+    }
+
+    /// Reads the results of all queries.
+    pub(super) async fn read(
+        &self,
+        session: &mut Session,
+        hang: Duration,
+        rows: &mut dyn Rows,
+    ) -> Result<Reading, EngineErrorKind> {
+        let begin = begin(session, hang);
+        session.query("BEGIN", &begin, None, |_| {}).await?;
+        let state = self.state_in_transaction(session).await?;
+        rows.begin(Extent::Everything);
+        for query in &self.queries {
+            rows.table(query.table);
+            let handle = |columns: &Columns<'_>| {
+                rows.row(row(query.table, columns.get(0).unwrap_or_default(), columns, 1));
+            };
+            let sql = format!("SELECT * FROM ({}\n) AS postmapd_row", query.sql);
+            session
+                .query(query.name, &sql, Some(query.columns), handle)
+                .await?;
+        }
+        session.query("COMMIT", "COMMIT", None, |_| {}).await?;
+        Ok(Reading {
+            state,
+            is_continuous: false,
+        })
+    }
+
+    async fn state_in_transaction(&self, session: &mut Session) -> Result<State, EngineErrorKind> {
+        let mut text = Secret::default();
+        let mut handle = |row: &Columns<'_>| {
+            for value in row.all() {
+                // Unlike the text, it has its length before it, so that no other values give the same bytes.
+                let length = value.map_or(-1, |value| i64::try_from(value.len()).unwrap_or(i64::MAX));
+                text.append(&length.to_ne_bytes());
+                text.append(value.unwrap_or_default());
+            }
+        };
+        if let Some(version) = &self.version {
+            let sql = format!("SELECT * FROM ({version}\n) AS postmapd_row");
+            session
+                .query("[queries] version", &sql, None, &mut handle)
+                .await?;
+        } else {
+            for query in &self.queries {
+                let sql = self.fingerprint(&query.sql);
+                session.query(query.name, &sql, Some(3), &mut handle).await?;
+            }
+        }
+        let version = digest::keyed_with(self.key.expose(), [text.expose()]).unwrap_or_default();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match seen.take() {
+            Some(state) if state.version == version => state,
+            _ => State {
+                revision: None,
+                version,
+                committed: SystemTime::now(),
+            },
+        };
+        *seen = Some(state.clone());
+        Ok(state)
+    }
+
+    /// Returns the query for the number of rows of a result and the sums of their hashes.
+    fn fingerprint(&self, sql: &str) -> String {
+        let has_order = sql.to_ascii_lowercase().contains("order");
+        let row = if has_order {
+            "row_number() OVER () || ' ' || postmapd_row::text"
+        } else {
+            "postmapd_row::text"
+        };
+        let mut fingerprint = "SELECT count(*)".to_owned();
+        for seed in self.seeds {
+            // Writing to a String does not fail.
+            let _ = write!(
+                fingerprint,
+                ", coalesce(sum(pg_catalog.hashtextextended(postmapd_text, {seed})::numeric), 0)"
+            );
+        }
+        let _ = write!(
+            fingerprint,
+            " FROM (SELECT {row} AS postmapd_text FROM ({sql}\n) AS postmapd_row) AS postmapd_rows"
+        );
+        fingerprint
+    }
+}
+
+fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
+    let length = getrandom(&mut *bytes, GetRandomFlags::empty())?;
+    if length < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
