@@ -2,7 +2,7 @@
 //!
 //! The constraints accept nothing that the grammar of the files rejects, so no row of these tables is a bad row; the patterns are
 //! made here of the same parts as that grammar. They reject some texts that it accepts: tabs, ports with leading zeros, `"<>"`,
-//! invisible characters in quotes, hosts that are not ASCII, a `#` or a character that is not ASCII in a TLS policy, and texts that
+//! invisible characters in quotes, hosts that are not ASCII, all but visible ASCII without `#` in a TLS policy, and texts that
 //! are very long.
 
 use std::fmt::Write as _;

@@ -39,8 +39,8 @@ CREATE DOMAIN login_key AS text COLLATE "C"
   CONSTRAINT length CHECK (octet_length(VALUE) <= 1024)
   CONSTRAINT no_invisible_character CHECK (VALUE !~ '{invisible}')
   CONSTRAINT no_punctuation_in_domain CHECK (VALUE !~ '{punctuation}[^@]*$')
-  CONSTRAINT length_of_labels CHECK (VALUE !~ '[^.@]{64}[^@]*$')
-  CONSTRAINT length_of_domain CHECK (VALUE !~ '[^@]{255}[^@]$')
+  CONSTRAINT length_of_labels CHECK (VALUE !~ '[^].:@[]{64}[^@]*$')
+  CONSTRAINT length_of_domain CHECK (VALUE !~ '[^]:@[]{255}[^]:@[][^@]*$')
   CONSTRAINT is_sender_or_next_hop CHECK (VALUE <> '@*' AND (VALUE ~ '{sender}' OR VALUE ~ '{one_next_hop}'));
 COMMENT ON DOMAIN login_key IS 'a sender except @*, or a next hop as in the table relay, or a host';
 
