@@ -1,6 +1,10 @@
-//! The constraints of the tables in PostgreSQL against the grammar of the files: 10,000 rows, judged by both.
+//! The constraints of the tables in PostgreSQL against the grammar of the files: 10,000 rows, each checked by both.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something fails"
+)]
 
 mod database;
 
@@ -402,15 +406,15 @@ fn literal(value: Option<&String>) -> String {
     )
 }
 
-/// The copies of the tables have no triggers and no unique keys, so that each row is judged alone.
-const JUDGE: &str = "
-CREATE TABLE judged_relay (LIKE postmapd.relay INCLUDING CONSTRAINTS);
-CREATE TABLE judged_credential (LIKE postmapd.credential INCLUDING CONSTRAINTS);
-CREATE TABLE judged_relay_tls (LIKE postmapd.relay_tls INCLUDING CONSTRAINTS);
+/// The copies of the tables have no triggers and no unique keys, so that each row is checked alone.
+const CHECK: &str = "
+CREATE TABLE checked_relay (LIKE postmapd.relay INCLUDING CONSTRAINTS);
+CREATE TABLE checked_credential (LIKE postmapd.credential INCLUDING CONSTRAINTS);
+CREATE TABLE checked_relay_tls (LIKE postmapd.relay_tls INCLUDING CONSTRAINTS);
 CREATE FUNCTION accepts(t text, k text, a text, b text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-  IF t = 'credential' THEN INSERT INTO judged_credential VALUES (k, a, b);
-  ELSE EXECUTE format('INSERT INTO judged_%s VALUES ($1, $2)', t) USING k, a; END IF;
+  IF t = 'credential' THEN INSERT INTO checked_credential VALUES (k, a, b);
+  ELSE EXECUTE format('INSERT INTO checked_%s VALUES ($1, $2)', t) USING k, a; END IF;
   RETURN true;
 EXCEPTION WHEN check_violation OR not_null_violation THEN RETURN false;
 END $$;
@@ -424,7 +428,7 @@ fn the_tables_accept_no_row_that_postmapd_rejects_and_reject_no_other_one() {
     let candidates: Vec<_> = (0..ROWS)
         .map(|_| strategy.new_tree(&mut runner).unwrap().current())
         .collect();
-    let mut sql = format!("{JUDGE}CREATE TABLE candidate (n serial, t text, k text, a text, b text);\n");
+    let mut sql = format!("{CHECK}CREATE TABLE candidate (n serial, t text, k text, a text, b text);\n");
     for chunk in candidates.chunks(1000) {
         let rows = chunk.iter().map(|candidate| {
             let [first, second] = candidate.values.each_ref().map(|value| literal(value.as_ref()));
@@ -446,9 +450,9 @@ fn the_tables_accept_no_row_that_postmapd_rejects_and_reject_no_other_one() {
     let answers = server.psql("mail", &sql);
     let answers: Vec<_> = answers.lines().map(|answer| answer == "t").collect();
     assert_eq!(answers.len(), candidates.len());
-    let judged = || candidates.iter().zip(&answers);
+    let checked = || candidates.iter().zip(&answers);
     let count = |table: &str, accepted: bool| {
-        judged()
+        checked()
             .filter(|(candidate, answer)| candidate.table == table && **answer == accepted)
             .count()
     };
@@ -460,7 +464,7 @@ fn the_tables_accept_no_row_that_postmapd_rejects_and_reject_no_other_one() {
             count(table, false)
         );
     }
-    let accepted: Vec<_> = judged()
+    let accepted: Vec<_> = checked()
         .filter(|(candidate, answer)| **answer && !candidate.is_entry())
         .collect();
     assert!(
@@ -468,7 +472,7 @@ fn the_tables_accept_no_row_that_postmapd_rejects_and_reject_no_other_one() {
         "accepted and no entry: {} {accepted:#?}",
         accepted.len()
     );
-    let rejected: Vec<_> = judged()
+    let rejected: Vec<_> = checked()
         .filter(|(candidate, answer)| !**answer && candidate.is_entry() && !candidate.is_exception())
         .collect();
     assert!(
