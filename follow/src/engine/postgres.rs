@@ -27,6 +27,7 @@ mod tables;
 mod tls;
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
@@ -117,24 +118,28 @@ impl Postgres {
         };
         let mut result = Err(EngineErrorKind::NoAddress("the answer is empty".to_owned()));
         for address in hosts::addresses(name, port, self.hang).await? {
-            result = match hosts::connect_tcp(address, self.tls, self.hang).await {
-                Ok(stream) => match &self.connector {
-                    Some(connector) => {
-                        match timeout(self.hang, tls::connect(stream, name, connector)).await {
-                            Ok(Ok(stream)) => self.log_in(Box::new(stream), Way::Private).await,
-                            Ok(Err(error)) => Err(error),
-                            Err(_) => Err(hang(self.hang)),
-                        }
-                    }
-                    None => self.log_in(Box::new(stream), Way::Loopback).await,
-                },
-                Err(error) => Err(error),
-            };
-            if result.is_ok() {
-                break;
+            match self.session_at(address, name).await {
+                // Another address of the name has said more than that nothing listens there.
+                Err(EngineErrorKind::Connect(_))
+                    if !matches!(
+                        result,
+                        Err(EngineErrorKind::NoAddress(_) | EngineErrorKind::Connect(_))
+                    ) => {}
+                Err(error) => result = Err(error),
+                session => return session,
             }
         }
         result
+    }
+
+    async fn session_at(&self, address: SocketAddr, name: &str) -> Result<Session, EngineErrorKind> {
+        let stream = hosts::connect_tcp(address, self.tls, self.hang).await?;
+        let Some(connector) = &self.connector else {
+            return self.log_in(Box::new(stream), Way::Loopback).await;
+        };
+        let stream = timeout(self.hang, tls::connect(stream, name, connector)).await;
+        let stream = stream.unwrap_or_else(|_| Err(hang(self.hang)))?;
+        self.log_in(Box::new(stream), Way::Private).await
     }
 
     async fn log_in(&self, stream: Box<dyn Stream>, way: Way) -> Result<Session, EngineErrorKind> {

@@ -6,6 +6,7 @@
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::expect_used,
     clippy::panic,
     clippy::missing_panics_doc,
@@ -13,6 +14,9 @@
     reason = "each test binary uses a part of it, and a test ends where something fails"
 )]
 
+pub mod certificates;
 pub mod follower;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod processes;
+pub mod proxy;

@@ -99,7 +99,10 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
 fn tls_text(error: &TlsError) -> String {
     let text = match error {
         TlsError::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => "the certificate is from an authority that is not trusted",
+            // The latter with another authority of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "the certificate is from an authority that is not trusted"
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "the certificate has expired"
             }
