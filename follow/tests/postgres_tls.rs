@@ -171,7 +171,7 @@ fn a_password_is_never_sent_in_clear_text_to_a_port_without_tls() {
     init(&server);
     let proxy = Proxy::before(server.port());
     let read = || read_from("127.0.0.1", proxy.port(), "of reader", "tls = \"off\"");
-    // SCRAM, which shows it to no one.
+    // SCRAM, which does not send it.
     assert!(read().reading.is_ok());
     server.psql(
         "mail",

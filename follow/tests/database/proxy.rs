@@ -19,7 +19,7 @@ enum Target {
 pub struct Proxy {
     port: u16,
     sent: Arc<Mutex<Vec<u8>>>,
-    passes: Arc<AtomicUsize>,
+    quota: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -38,13 +38,13 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             sent: Arc::default(),
-            passes: Arc::new(AtomicUsize::new(usize::MAX)),
+            quota: Arc::new(AtomicUsize::new(usize::MAX)),
         };
-        let (sent, passes) = (proxy.sent.clone(), proxy.passes.clone());
+        let (sent, quota) = (proxy.sent.clone(), proxy.quota.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (target, sent, passes) = (target.clone(), sent.clone(), passes.clone());
-                thread::spawn(move || serve(client, &target, &sent, &passes));
+                let (target, sent, quota) = (target.clone(), sent.clone(), quota.clone());
+                thread::spawn(move || serve(client, &target, &sent, &quota));
             }
         });
         proxy
@@ -67,11 +67,11 @@ impl Proxy {
 
     /// Passes so many bytes of the server on, and then ends the connection.
     pub fn cut_after(&self, bytes: usize) {
-        self.passes.store(bytes, Ordering::SeqCst);
+        self.quota.store(bytes, Ordering::SeqCst);
     }
 }
 
-fn serve(mut client: TcpStream, target: &Target, sent: &Mutex<Vec<u8>>, passes: &AtomicUsize) {
+fn serve(mut client: TcpStream, target: &Target, sent: &Mutex<Vec<u8>>, quota: &AtomicUsize) {
     let port = match target {
         Target::Port(port) => *port,
         Target::Answer(answer) => {
@@ -104,10 +104,10 @@ fn serve(mut client: TcpStream, target: &Target, sent: &Mutex<Vec<u8>>, passes: 
         let (mut client, mut server) = (&client, &server);
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = server.read(&mut buffer) {
-            let left = passes.load(Ordering::SeqCst);
+            let left = quota.load(Ordering::SeqCst);
             let passed = length.min(left);
             if left != usize::MAX {
-                passes.store(left - passed, Ordering::SeqCst);
+                quota.store(left - passed, Ordering::SeqCst);
             }
             if client.write_all(&buffer[..passed]).is_err() || passed < length {
                 break;
