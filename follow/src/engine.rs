@@ -9,6 +9,7 @@
 //!
 //! Errors are for the person who must fix them, and contain no value of a row and no password ([`EngineError`]).
 
+pub mod any;
 pub mod postgres;
 
 use std::time::SystemTime;
@@ -38,6 +39,21 @@ pub enum Table {
     Credentials,
     /// TLS for each next hop: `postfix-relay-tls.cf`.
     Tls,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 3] = [Self::Relay, Self::Credentials, Self::Tls];
+
+    /// Returns the name in settings, in the log and in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Credentials => "credentials",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 /// How much of the tables a read returns.

@@ -16,6 +16,11 @@
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
 //! | [`settings`] | `follow.toml`, parsed and validated |
 //! | [`confinement`] | the rights that the program drops before it connects |
+//! | [`status`] | what the program is doing |
+//! | [`follow`] | the loop: connect, read, publish, wait |
+//! | [`liveness`] | whether the thread of the loop is alive |
+//! | [`admin`] | health, status and metrics over HTTP |
+//! | [`systemd`] | notifications to systemd |
 //! | [`cli`] | the commands |
 //!
 //! A module uses only those above it in this list, and of the postmapd crate only what is public there: the grammar of the
@@ -24,10 +29,15 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod admin;
 pub mod cli;
 pub mod confinement;
 pub mod directory;
 pub mod engine;
+pub mod follow;
+pub mod liveness;
 pub mod rows;
 pub mod schema;
 pub mod settings;
+pub mod status;
+pub mod systemd;

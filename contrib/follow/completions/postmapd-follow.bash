@@ -22,11 +22,23 @@ _postmapd__follow() {
             postmapd__follow,help)
                 cmd="postmapd__follow__subcmd__help"
                 ;;
+            postmapd__follow,once)
+                cmd="postmapd__follow__subcmd__once"
+                ;;
+            postmapd__follow,run)
+                cmd="postmapd__follow__subcmd__run"
+                ;;
             postmapd__follow__subcmd__help,check)
                 cmd="postmapd__follow__subcmd__help__subcmd__check"
                 ;;
             postmapd__follow__subcmd__help,help)
                 cmd="postmapd__follow__subcmd__help__subcmd__help"
+                ;;
+            postmapd__follow__subcmd__help,once)
+                cmd="postmapd__follow__subcmd__help__subcmd__once"
+                ;;
+            postmapd__follow__subcmd__help,run)
+                cmd="postmapd__follow__subcmd__help__subcmd__run"
                 ;;
             *)
                 ;;
@@ -35,7 +47,7 @@ _postmapd__follow() {
 
     case "${cmd}" in
         postmapd__follow)
-            opts="-h -V --help --version check help"
+            opts="-h -V --help --version run once check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -67,7 +79,7 @@ _postmapd__follow() {
             return 0
             ;;
         postmapd__subcmd__follow__subcmd__help)
-            opts="check help"
+            opts="run once check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -101,6 +113,90 @@ _postmapd__follow() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__help__subcmd__once)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__help__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__once)
+            opts="-h -V --timeout --config --allow-empty --log-level --log-format --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journald" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__run)
+            opts="-h -V --config --allow-empty --log-level --log-format --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journald" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -26,10 +26,31 @@ end
 
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -s h -l help -d 'Print help'
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -s V -l version -d 'Print version'
+complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "run" -d 'Follow the source, in the foreground'
+complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "once" -d 'Publish the tables of the source once'
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "check" -d 'Check the settings and the files that they name'
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -l config -d 'The settings file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -l log-level -d 'The level of the log on standard error: off, error, warn, info, debug or trace' -r
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -l log-format -d 'The format of the log [default: journald if journald reads standard error, else text]' -r -f -a "text\t'Time, level, text and fields, for people'
+json\t'An object for each event, for programs'
+journald\t'Priority, text and fields. journald adds the time'"
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -l allow-empty -d 'Publish a table without rows even if the active one has rows. Without it, such a table is refused, unless the source has recorded that the rows were removed'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -s V -l version -d 'Print version'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -l timeout -d 'How long to try' -r
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -l config -d 'The settings file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -l log-level -d 'The level of the log on standard error: off, error, warn, info, debug or trace' -r
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -l log-format -d 'The format of the log [default: journald if journald reads standard error, else text]' -r -f -a "text\t'Time, level, text and fields, for people'
+json\t'An object for each event, for programs'
+journald\t'Priority, text and fields. journald adds the time'"
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -l allow-empty -d 'Publish a table without rows even if the active one has rows. Without it, such a table is refused, unless the source has recorded that the rows were removed'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -s V -l version -d 'Print version'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -l config -d 'The settings file' -r -F
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -s h -l help -d 'Print help'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -s V -l version -d 'Print version'
-complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from check help" -f -a "check" -d 'Check the settings and the files that they name'
-complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "run" -d 'Follow the source, in the foreground'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "once" -d 'Publish the tables of the source once'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "check" -d 'Check the settings and the files that they name'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

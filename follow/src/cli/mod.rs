@@ -1,6 +1,10 @@
 //! The command line: a file for each command. Errors are on standard error, one a line, as `postmapd-follow: PLACE: error: …`.
 
 mod check;
+mod log;
+mod once;
+mod run;
+mod start;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,8 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use postmapd::os::name_service;
 use postmapd::os::printable::printable;
+use postmapd::os::{name_service, size_limit};
 
 /// Keep the tables of postmapd in step with a database
 #[derive(Parser)]
@@ -26,6 +30,10 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Follow the source, in the foreground
+    Run(run::Run),
+    /// Publish the tables of the source once
+    Once(once::Once),
     /// Check the settings and the files that they name
     Check(check::Check),
 }
@@ -57,7 +65,10 @@ pub fn run() -> ExitCode {
     if let Err(error) = name_service::configure() {
         return fail(&[format!("error: names of hosts cannot be looked up: {error}")]);
     }
+    size_limit::block_signal();
     match command {
+        Command::Run(run) => run.run(),
+        Command::Once(once) => once.run(),
         Command::Check(check) => check.run(),
     }
 }

@@ -1,0 +1,50 @@
+//! The options of the log. Its formats are those of postmapd ([`postmapd::os::log`]).
+
+use std::process::ExitCode;
+
+use clap::Args;
+use postmapd::os::log::{self, LogFilter, LogFormat};
+
+use super::fail;
+
+/// What is logged, and how.
+#[derive(Args)]
+pub(super) struct LogOptions {
+    /// The level of the log on standard error: off, error, warn, info, debug or trace
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "POSTMAPD_FOLLOW_LOG_LEVEL",
+        default_value = "info"
+    )]
+    log_level: LogFilter,
+
+    /// The format of the log [default: journald if journald reads standard error, else text]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "POSTMAPD_FOLLOW_LOG_FORMAT",
+        ignore_case = true,
+        hide_possible_values = false
+    )]
+    log_format: Option<LogFormat>,
+}
+
+impl LogOptions {
+    /// Starts logging, for the life of the process, and returns the format.
+    pub(super) fn init(&self) -> LogFormat {
+        let format = self.log_format.unwrap_or_else(LogFormat::detect);
+        log::init(self.log_level.clone(), format);
+        format
+    }
+}
+
+/// Prints the errors that end the program as the format of the log requires, and returns this exit code.
+pub(super) fn end(format: LogFormat, errors: &[impl ToString], code: u8) -> ExitCode {
+    for error in errors {
+        if !format.print_fatal(error) {
+            fail(&[error.to_string()]);
+        }
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,88 @@
+//! `postmapd-follow once`: publishes the tables of the source once, for init containers.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use postmapd::os::printable::printable;
+use tokio::runtime;
+use tokio::time::timeout;
+
+use super::log;
+use super::start::{EndError, FollowOptions, Start};
+use crate::confinement;
+use crate::systemd::summary;
+
+/// A later attempt may succeed.
+const EX_TEMPFAIL: u8 = 75;
+
+#[derive(Args)]
+#[command(after_help = "\
+Writes the tables to the directory (setting dir) as `run` does, flushes them to the disk, and prints which ones they are. It tries \
+again until --timeout if the source cannot be reached.
+
+Exit codes: 0 the tables of the source are active, 1 they cannot be read or written, or a table has become empty, 2 usage, \
+75 the source cannot be reached, 78 the settings or a file that they name has errors.
+
+Example:
+  postmapd-follow once --timeout 30s --config /etc/postmapd/follow.toml
+  revision 71, 20000 senders, 19800 logins, 2 bad rows: /var/lib/postmapd")]
+pub(super) struct Once {
+    /// How long to try
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    #[command(flatten)]
+    options: FollowOptions,
+}
+
+/// The result of the attempts.
+enum Attempts {
+    /// The line to print.
+    Published(String),
+    /// The last error of the source.
+    TimedOut(String),
+}
+
+impl Once {
+    pub(super) fn run(&self) -> ExitCode {
+        let format = self.options.log.init();
+        match self.publish() {
+            Ok(Attempts::Published(line)) => {
+                // A closed pipe does not change the result.
+                let _ = writeln!(io::stdout(), "{line}");
+                ExitCode::SUCCESS
+            }
+            Ok(Attempts::TimedOut(error)) => log::end(format, &[error], EX_TEMPFAIL),
+            Err(error) => error.print(format),
+        }
+    }
+
+    fn publish(&self) -> Result<Attempts, EndError> {
+        let Start {
+            settings,
+            mut follower,
+            status,
+        } = self.options.start()?;
+        let _ = confinement::enter(&settings);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(EndError::system("cannot start the runtime"))?;
+        let result = runtime.block_on(async { timeout(self.timeout, follower.once()).await });
+        // A name may still be looked up.
+        runtime.shutdown_background();
+        let report = status.report();
+        let time = humantime::format_duration(self.timeout);
+        let Ok(published) = result else {
+            let error = report.error().unwrap_or("no connection yet");
+            let text = format!("the source could not be read within {time} (option --timeout): {error}");
+            return Ok(Attempts::TimedOut(text));
+        };
+        published?;
+        let path = printable(settings.dir.as_os_str().as_bytes());
+        Ok(Attempts::Published(format!("{}: {path}", summary(&report))))
+    }
+}

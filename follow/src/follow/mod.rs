@@ -1,0 +1,419 @@
+//! The loop: keeps the directory in step with a source, whichever it is.
+//!
+//! ```text
+//! connect ─► read everything ─► publish ─► wait for a hint or the next poll ─► ask for the state ─► another one: read ─► publish
+//! ```
+//!
+//! A hint of the source only shortens the wait, so that one that is lost costs an interval. Publications are at least
+//! [`PAUSE`] apart, and a read returns the newest state, so many changes are one publication and the last is never left out.
+//!
+//! After any error of the source, the connection is dropped, the active tables stay, and the next connection reads everything: the
+//! source may have failed over to a host that lacks the last commits. That is one outage, with one message at its beginning and
+//! one at its end, however many attempts it takes. States are compared for equality, and never for order.
+//!
+//! What is read and not published:
+//! - a read that ended with an error: nothing of it;
+//! - a table that had rows and has none ([`Staging::emptied`](crate::directory::Staging::emptied)), unless the source has recorded
+//!   each change since the active state, or the settings allow it. The source may be another or a restored database, and then
+//!   all mail would be delivered directly. It is read again when the source has another state;
+//! - tables that cannot be written. They are read again after a wait ([`DISK_WAITS`]), and until then only the state is.
+//!
+//! The loop ends when its future is dropped. Between two of its waits, a publication is whole or has not begun.
+
+mod backoff;
+mod bad_rows;
+mod outage;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use crate::directory::{Directory, DirectoryError, Provenance, Published, Staging};
+use crate::engine::{Connection, Engine, EngineError, Reading, State, Table};
+use crate::status::{Outcome, Status, Tables};
+use backoff::Backoff;
+use bad_rows::BadRowLog;
+use outage::Outage;
+
+/// The shortest time between a publication and the next read.
+pub const PAUSE: Duration = Duration::from_millis(250);
+
+/// The shortest time between two questions for the state, however many hints there are.
+const HINT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The first and the longest wait for a source.
+const SOURCE_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// The first and the longest wait for the disk. Each attempt reads whole tables.
+const DISK_WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// How to follow a source.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The source, without a password.
+    pub source: String,
+    /// The tables that it has. Others are reported only if they have rows.
+    pub tables: Vec<Table>,
+    /// The interval of the polls.
+    pub interval: Duration,
+    /// Whether a table may become empty.
+    pub allow_empty: bool,
+}
+
+/// A table has no rows, and had some before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the table {} has no rows, and the active one has; the source may be another or a restored database; if it is the right one, \
+     start once with --allow-empty, or set empty = \"allow\" in [queries]",
+    .0.label()
+)]
+pub struct Emptied(pub Table);
+
+/// Why `once` did not publish.
+#[derive(Debug, Error)]
+pub enum OnceError {
+    /// The source cannot be read, and another attempt would not help.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A table became empty.
+    #[error(transparent)]
+    Emptied(#[from] Emptied),
+    /// The directory cannot be written.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Follows a source.
+pub struct Follower<E> {
+    engine: E,
+    directory: Directory,
+    options: Options,
+    status: Arc<Status>,
+    source_backoff: Backoff,
+    source_outage: Outage,
+    disk_backoff: Backoff,
+    disk_outage: Outage,
+    /// When the disk is tried again after an error.
+    disk_retry: Option<Instant>,
+    /// Whether the active tables are still to be flushed to the disk.
+    is_unsynced: bool,
+    /// The version whose tables were refused last.
+    refused: Option<String>,
+    refusal: Outage,
+    /// Whether this connection has confirmed the active tables.
+    is_confirmed: bool,
+    bad_rows: BadRowLog,
+    /// When the last read ended.
+    last_read: Option<Instant>,
+}
+
+/// What to do after an attempt to publish.
+enum Attempt {
+    Published,
+    Refused(Emptied),
+    Failed(DirectoryError),
+}
+
+impl<E: Engine> Follower<E> {
+    /// Prepares to follow `engine` into this directory.
+    pub fn new(engine: E, directory: Directory, options: Options, status: Arc<Status>) -> Self {
+        let [first, max] = SOURCE_WAITS;
+        let [first_disk, max_disk] = DISK_WAITS;
+        Self {
+            engine,
+            directory,
+            options,
+            status,
+            source_backoff: Backoff::new(first, max),
+            source_outage: Outage::default(),
+            disk_backoff: Backoff::new(first_disk, max_disk),
+            disk_outage: Outage::default(),
+            disk_retry: None,
+            is_unsynced: false,
+            refused: None,
+            refusal: Outage::default(),
+            is_confirmed: false,
+            bad_rows: BadRowLog::default(),
+            last_read: None,
+        }
+    }
+
+    /// Follows the source until the future is dropped.
+    pub async fn run(&mut self) -> Infallible {
+        loop {
+            let error = match self.connect().await {
+                Ok(mut connection) => match self.follow(&mut connection).await {
+                    Ok(never) => return never,
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            self.status.disconnected(&error);
+            self.log_outage(&error);
+            sleep(self.source_backoff.wait()).await;
+        }
+    }
+
+    /// Publishes the tables of the source once, on the disk. An error of the source that may end by itself leads to another
+    /// attempt; the caller sets the deadline.
+    ///
+    /// # Errors
+    ///
+    /// Any other error.
+    pub async fn once(&mut self) -> Result<(), OnceError> {
+        let attempt = loop {
+            let result = match self.connect().await {
+                Ok(mut connection) => self.publish(&mut connection, None).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(attempt) => break attempt,
+                Err(error) if error.kind.is_temporary() => self.status.disconnected(&error),
+                Err(error) => return Err(error.into()),
+            }
+            sleep(self.source_backoff.wait()).await;
+        };
+        match attempt {
+            Attempt::Published => Ok(self.directory.sync()?),
+            Attempt::Refused(emptied) => Err(emptied.into()),
+            Attempt::Failed(error) => Err(error.into()),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<E::Connection, EngineError> {
+        let connection = self.engine.connect().await?;
+        self.status.connected();
+        Ok(connection)
+    }
+
+    /// Follows the source on one connection.
+    async fn follow(&mut self, connection: &mut E::Connection) -> Result<Infallible, EngineError> {
+        self.is_confirmed = false;
+        loop {
+            // Before a connection has confirmed the active tables, it reads everything.
+            let known = self.active().filter(|_| self.is_confirmed);
+            let attempt = self.publish(connection, known.as_ref()).await?;
+            self.source_is_back();
+            match attempt {
+                Attempt::Published => self.sync(),
+                Attempt::Refused(emptied) => {
+                    if self.refusal.begin() {
+                        error!(
+                            table = emptied.0.label(),
+                            "a table has become empty; keeping the active tables"
+                        );
+                    }
+                    self.status.not_published(Outcome::Refused, &emptied);
+                }
+                Attempt::Failed(error) => {
+                    self.log_disk_outage(&error);
+                    self.status.not_published(Outcome::Failed, &error);
+                }
+            }
+            self.wait_for_change(connection).await?;
+        }
+    }
+
+    /// Waits until the source has tables to publish.
+    async fn wait_for_change(&mut self, connection: &mut E::Connection) -> Result<(), EngineError> {
+        loop {
+            let asked = Instant::now();
+            let retry = self.disk_retry;
+            let poll = asked + self.options.interval;
+            tokio::select! {
+                () = connection.hint() => {}
+                () = sleep_until(retry.map_or(poll, |retry| poll.min(retry))) => {}
+            }
+            sleep_until(asked + HINT_PAUSE).await;
+            let state = connection.state().await?;
+            if self.is_confirmed && self.is_active(&state) {
+                self.refusal.end();
+                self.status.confirmed();
+                if self.is_unsynced && self.may_try_disk() {
+                    self.sync();
+                }
+            } else if self.refused.as_ref() != Some(&state.version) && self.may_try_disk() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the tables and publishes them.
+    async fn publish(
+        &mut self,
+        connection: &mut E::Connection,
+        known: Option<&State>,
+    ) -> Result<Attempt, EngineError> {
+        if let Some(last_read) = self.last_read {
+            sleep_until(last_read + PAUSE).await;
+        }
+        let begun = Instant::now();
+        let mut read = self.read(connection, known).await?;
+        if let Ok((staging, reading)) = &read
+            && self.emptied(staging, reading).is_some()
+            && known.is_none()
+            && let Some(active) = self.active()
+        {
+            // The first read of a connection does not depend on what came before. Whether the source has recorded each change
+            // since the active state is seen by a read of those changes.
+            drop(read);
+            read = self.read(connection, Some(&active)).await?;
+        }
+        self.last_read = Some(Instant::now());
+        let (staging, reading) = match read {
+            Ok(read) => read,
+            Err(error) => return Ok(Attempt::Failed(error)),
+        };
+        if let Some(table) = self.emptied(&staging, &reading) {
+            self.refused = Some(reading.state.version);
+            return Ok(Attempt::Refused(Emptied(table)));
+        }
+        let provenance = Provenance {
+            source: self.options.source.clone(),
+            state: reading.state,
+        };
+        let tables = Tables {
+            rows: Table::ALL
+                .into_iter()
+                .map(|table| (table, staging.rows(table)))
+                .filter(|(table, rows)| *rows > 0 || self.options.tables.contains(table))
+                .collect(),
+            bad_rows: staging.bad_rows(),
+        };
+        let bad_rows = staging.first_bad_rows().to_vec();
+        let is_everything = known.is_none() || bad_rows.iter().any(|bad| bad.row.is_some());
+        let published = match self.directory.publish(staging, &provenance) {
+            Ok(published) => published,
+            Err(error) => return Ok(Attempt::Failed(error)),
+        };
+        self.refused = None;
+        self.refusal.end();
+        self.bad_rows.log(bad_rows, tables.bad_rows, is_everything);
+        let outcome = match published {
+            Published::Changed => {
+                log_publication(&provenance.state, &tables, begun.elapsed());
+                self.is_unsynced = true;
+                Outcome::Changed
+            }
+            Published::Unchanged => {
+                if !self.is_confirmed {
+                    info!(
+                        revision = provenance.state.revision,
+                        "the active tables are those of the source"
+                    );
+                }
+                Outcome::Unchanged
+            }
+        };
+        self.is_confirmed = true;
+        if let Some(active) = self.active() {
+            self.status.published(outcome, active, tables);
+        }
+        Ok(Attempt::Published)
+    }
+
+    /// Reads the tables into a new generation.
+    async fn read(
+        &mut self,
+        connection: &mut E::Connection,
+        known: Option<&State>,
+    ) -> Result<Result<(Staging, Reading), DirectoryError>, EngineError> {
+        let mut staging = match self.directory.stage() {
+            Ok(staging) => staging,
+            Err(error) => return Ok(Err(error)),
+        };
+        let reading = connection.read(known, &mut staging).await?;
+        Ok(Ok((staging, reading)))
+    }
+
+    /// Returns the table because of which what was read must not be published.
+    fn emptied(&self, staging: &Staging, reading: &Reading) -> Option<Table> {
+        let is_allowed = reading.is_continuous || self.options.allow_empty;
+        staging.emptied().filter(|_| !is_allowed)
+    }
+
+    fn active(&self) -> Option<State> {
+        self.directory.active().map(|active| active.state.clone())
+    }
+
+    fn is_active(&self, state: &State) -> bool {
+        let active = self.directory.active();
+        active.is_some_and(|active| active.state.version == state.version)
+    }
+
+    /// Flushes the active tables to the disk, unless they are. An error leaves that to a later poll.
+    fn sync(&mut self) {
+        let synced = if self.is_unsynced {
+            self.directory.sync()
+        } else {
+            Ok(())
+        };
+        match synced {
+            Ok(()) => {
+                self.is_unsynced = false;
+                self.disk_retry = None;
+                self.disk_backoff.reset();
+                if let Some(away) = self.disk_outage.end() {
+                    info!(?away, "the directory can be written again");
+                }
+            }
+            Err(error) => {
+                self.log_disk_outage(&error);
+                self.status.failed(&error);
+            }
+        }
+    }
+
+    fn may_try_disk(&self) -> bool {
+        self.disk_retry.is_none_or(|retry| retry <= Instant::now())
+    }
+
+    fn log_disk_outage(&mut self, error: &DirectoryError) {
+        self.disk_retry = Some(Instant::now() + self.disk_backoff.wait());
+        if self.disk_outage.begin() {
+            error!(%error, "the tables cannot be written to the disk; trying again");
+        }
+    }
+
+    fn log_outage(&mut self, error: &EngineError) {
+        if !self.source_outage.begin() {
+            return;
+        }
+        if self.directory.active().is_some() {
+            warn!(%error, "the source is unavailable; keeping the active tables, and trying again");
+        } else {
+            error!(%error, "the source is unavailable, and there are no tables yet; trying again");
+        }
+    }
+
+    /// Ends an outage, once everything has been read.
+    fn source_is_back(&mut self) {
+        self.source_backoff.reset();
+        if let Some(away) = self.source_outage.end() {
+            info!(?away, "the source is available again");
+        }
+    }
+}
+
+fn log_publication(state: &State, tables: &Tables, duration: Duration) {
+    let rows = |table| {
+        let of = tables.rows.iter().find(|(other, _)| *other == table);
+        of.map(|(_, rows)| *rows)
+    };
+    info!(
+        revision = state.revision,
+        relay = rows(Table::Relay),
+        credentials = rows(Table::Credentials),
+        tls = rows(Table::Tls),
+        bad_rows = tables.bad_rows,
+        ?duration,
+        "tables published"
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Errors of the disk, and bad rows.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::source::Content;
+use super::{INTERVAL, World, count, gaps, until};
+use crate::follow::DISK_WAITS;
+use crate::status::Outcome;
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_cannot_be_written_are_read_again_after_waits_and_logged_once() {
+    let world = World::new(Content::new(1, 3));
+    let obstacle = world.directory.path().join("postfix-relaymap.cf");
+    world
+        .follow(async |world, status| {
+            world.until_current().await;
+            let before = world.files();
+            fs::remove_file(&obstacle).unwrap();
+            fs::write(&obstacle, "a local file\n").unwrap();
+            let reads = world.source.reads().len();
+            world.source.change(Content::new(2, 3));
+            sleep(Duration::from_secs(300)).await;
+            assert_eq!(world.files(), before);
+            let report = status.report();
+            assert!(report.is_connected);
+            assert!(
+                report.error().unwrap().contains("not from postmapd-follow"),
+                "{report:?}"
+            );
+            let waits = gaps(&world.source.reads()[reads..]);
+            assert!((10..60).contains(&waits.len()), "{waits:?}");
+            assert!(
+                waits.iter().all(|wait| *wait >= Duration::from_millis(500)),
+                "{waits:?}"
+            );
+            assert_eq!(
+                count(&report, Outcome::Failed),
+                u64::try_from(waits.len() + 1).unwrap()
+            );
+            fs::remove_file(&obstacle).unwrap();
+            let taken = world.until_current().await;
+            assert!(taken <= DISK_WAITS[1] + INTERVAL, "{taken:?}");
+            until(|| status.report().error().is_none()).await;
+        })
+        .await;
+    assert_eq!(
+        world.log.with("cannot be written").len(),
+        1,
+        "{:?}",
+        world.log.lines()
+    );
+    assert_eq!(world.log.with("can be written again away=").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_cannot_be_flushed_are_active_and_flushed_later_without_a_read() {
+    let world = World::new(Content::new(1, 3));
+    world
+        .follow(async |world, status| {
+            world.until_current().await;
+            until(|| status.report().confirmed.is_some()).await;
+            // With the name of a generation, and no directory.
+            let obstacle = world.directory.path().join(format!("..{}", "a".repeat(32)));
+            fs::write(&obstacle, "").unwrap();
+            world.source.change(Content::new(2, 3));
+            world.until_current().await;
+            until(|| !world.log.with("cannot be written").is_empty()).await;
+            sleep(Duration::from_secs(120)).await;
+            assert!(world.log.with("can be written again").is_empty());
+            assert_eq!(world.source.reads().len(), 2);
+            fs::remove_file(&obstacle).unwrap();
+            until(|| !world.log.with("can be written again").is_empty()).await;
+            assert_eq!(world.source.reads().len(), 2);
+            assert_eq!(status.report().error(), None);
+        })
+        .await;
+    assert_eq!(
+        world.log.with("cannot be written").len(),
+        1,
+        "{:?}",
+        world.log.lines()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_row_is_logged_once_without_its_value_and_again_after_it_was_good() {
+    let good = Content::new(1, 3);
+    let bad = |number: u64| {
+        let mut content = Content::new(number, 3);
+        content.relay.insert("@s1.test".to_owned(), "[hunter2".to_owned());
+        content
+    };
+    let world = World::new(bad(1));
+    // Publishes content whose file has an invalid entry for the key.
+    let publish = async |world: &World, content: Content| {
+        world.source.change_on(content);
+        let reads = world.source.reads().len();
+        until(|| world.source.reads().len() > reads).await;
+        sleep(INTERVAL).await;
+    };
+    world
+        .follow(async |world, status| {
+            until(|| status.report().tables.is_some_and(|tables| tables.bad_rows == 1)).await;
+            publish(world, bad(2)).await;
+            world.source.cut();
+            sleep(INTERVAL * 3).await;
+            publish(world, bad(3)).await;
+            assert_eq!(world.log.with("bad row;").len(), 1, "{:?}", world.log.lines());
+            publish(world, good.clone()).await;
+            assert_eq!(status.report().tables.unwrap().bad_rows, 0);
+            publish(world, bad(4)).await;
+        })
+        .await;
+    let lines = world.log.with("WARN bad row;");
+    assert_eq!(lines.len(), 2, "{:?}", world.log.lines());
+    for part in [
+        "table=\"relay\"",
+        "row=2",
+        "key=\"@s1.test\"",
+        "column=nexthop",
+        "reason=",
+    ] {
+        assert!(lines[0].contains(part), "{part}: {lines:?}");
+    }
+    assert!(world.log.with("hunter2").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_bad_rows_some_are_logged_and_their_number() {
+    let mut content = Content::new(1, 50);
+    content
+        .relay
+        .values_mut()
+        .for_each(|value| *value = "[bad".to_owned());
+    let world = World::new(content);
+    world
+        .follow(async |world, status| {
+            until(|| status.report().tables.is_some()).await;
+            world.source.cut();
+            sleep(INTERVAL * 3).await;
+        })
+        .await;
+    assert_eq!(world.log.with("bad row;").len(), 20);
+    assert_eq!(
+        world
+            .log
+            .with("more bad rows than those in the log bad_rows=50")
+            .len(),
+        1,
+        "{:?}",
+        world.log.lines()
+    );
+}

@@ -1,0 +1,167 @@
+//! Keeps systemd informed (`Type=notify` of systemd.service(5)).
+//!
+//! The program is ready once tables are active, whether or not the source is there: `postmapd serve` can answer from them. The
+//! status line says what `/readyz` says. `WATCHDOG=1` is sent only after the thread that follows the source has answered a
+//! probe ([`crate::liveness`]). A manager that does not read blocks only this task. Without `NOTIFY_SOCKET` there is none.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postmapd::control::systemd::notify::{Notification, NotifySocket, watchdog_interval};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+use crate::engine::Table;
+use crate::liveness::Probe;
+use crate::status::{Report, Status};
+
+/// How long the end of the program waits until the manager has read the last notification.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The interval at which the status line is compared with the state: `stale_after` passes without an event.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Notifies the manager. Without a manager, it does nothing.
+pub struct SystemdNotifier(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+
+impl SystemdNotifier {
+    /// Starts to notify the manager. Must be called within a runtime.
+    #[must_use]
+    pub fn start(status: &Arc<Status>, stale_after: Duration, liveness: &Probe) -> Self {
+        Self(NotifySocket::from_environment().map(|socket| {
+            let (stop, stopping) = oneshot::channel();
+            let task = NotifierTask {
+                socket,
+                status: Arc::clone(status),
+                stale_after,
+                liveness: liveness.clone(),
+                is_ready: false,
+                last_status: String::new(),
+                is_failing: false,
+            };
+            (stop, tokio::spawn(task.run(stopping)))
+        }))
+    }
+
+    /// Notifies the manager that the program ends, and waits until it has read that, for at most [`STOP_TIMEOUT`].
+    pub async fn stop(self) {
+        if let Some((stop, task)) = self.0 {
+            drop(stop);
+            // A manager that does not read learns the same from the exit.
+            let _ = timeout(STOP_TIMEOUT, task).await;
+        }
+    }
+}
+
+struct NotifierTask {
+    socket: NotifySocket,
+    status: Arc<Status>,
+    stale_after: Duration,
+    liveness: Probe,
+    is_ready: bool,
+    /// The last status line.
+    last_status: String,
+    /// Whether the last notification could not be sent.
+    is_failing: bool,
+}
+
+impl NotifierTask {
+    async fn run(mut self, mut stopping: oneshot::Receiver<()>) {
+        let mut changes = self.status.subscribe();
+        let mut watchdog = watchdog_interval().map(|every| {
+            info!(interval = ?every, "watchdog notifications enabled");
+            ticks(every)
+        });
+        let mut status = ticks(STATUS_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = &mut stopping => return self.send(Notification::Stopping).await,
+                // The sender lives as long as this task.
+                _ = changes.changed() => {}
+                _ = status.tick() => {}
+                () = tick(&mut watchdog) => {
+                    if self.liveness.is_alive().await {
+                        self.send(Notification::Watchdog).await;
+                    }
+                    continue;
+                }
+            }
+            self.send_status().await;
+        }
+    }
+
+    async fn send_status(&mut self) {
+        let report = self.status.report();
+        let line = status_line(&report, self.stale_after);
+        if !self.is_ready && report.active.is_some() {
+            self.is_ready = true;
+            self.send(Notification::Ready(line.clone())).await;
+        } else if line != self.last_status {
+            self.send(Notification::Status(line.clone())).await;
+        }
+        self.last_status = line;
+    }
+
+    async fn send(&mut self, notification: Notification) {
+        let sent = self.socket.send(&notification).await;
+        if let (Err(error), false) = (&sent, self.is_failing) {
+            warn!(%error, "cannot notify the service manager");
+        }
+        self.is_failing = sent.is_err();
+    }
+}
+
+/// Returns the active state and its rows, or why the program is not ready.
+fn status_line(report: &Report, stale_after: Duration) -> String {
+    let error = report.error();
+    if let Some(reason) = report.not_ready_reason(stale_after) {
+        return reason;
+    }
+    match error {
+        Some(error) => format!("{}; {error}", summary(report)),
+        None => summary(report),
+    }
+}
+
+/// Returns the active state and its rows as text: `revision 71, 20000 senders, 19800 logins, 2 bad rows`.
+#[must_use]
+pub fn summary(report: &Report) -> String {
+    let mut parts = Vec::new();
+    if let Some(revision) = report.active.as_ref().and_then(|active| active.revision) {
+        parts.push(format!("revision {revision}"));
+    }
+    if let Some(tables) = &report.tables {
+        parts.extend(tables.rows.iter().map(|(table, rows)| {
+            let (one, many) = match table {
+                Table::Relay => ("sender", "senders"),
+                Table::Credentials => ("login", "logins"),
+                Table::Tls => ("TLS entry", "TLS entries"),
+            };
+            format!("{rows} {}", if *rows == 1 { one } else { many })
+        }));
+        parts.push(match tables.bad_rows {
+            1 => "1 bad row".to_owned(),
+            bad_rows => format!("{bad_rows} bad rows"),
+        });
+    }
+    parts.join(", ")
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next tick of the watchdog; forever without one.
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(watchdog) => {
+            watchdog.tick().await;
+        }
+        None => pending().await,
+    }
+}
