@@ -158,7 +158,7 @@ impl<E: Engine> Follower<E> {
         }
     }
 
-    /// Publishes the tables of the source once, on the disk. An error of the source that may end by itself leads to another
+    /// Publishes the tables of the source once, on the disk. An error of the source that may be temporary leads to another
     /// attempt; the caller sets the deadline.
     ///
     /// # Errors

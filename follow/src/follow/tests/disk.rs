@@ -13,13 +13,13 @@ use crate::status::Outcome;
 #[tokio::test(start_paused = true)]
 async fn tables_that_cannot_be_written_are_read_again_after_waits_and_logged_once() {
     let world = World::new(Content::new(1, 3));
-    let obstacle = world.directory.path().join("postfix-relaymap.cf");
+    let foreign_file = world.directory.path().join("postfix-relaymap.cf");
     world
         .follow(async |world, status| {
             world.until_current().await;
             let before = world.files();
-            fs::remove_file(&obstacle).unwrap();
-            fs::write(&obstacle, "a local file\n").unwrap();
+            fs::remove_file(&foreign_file).unwrap();
+            fs::write(&foreign_file, "a local file\n").unwrap();
             let reads = world.source.reads().len();
             world.source.change(Content::new(2, 3));
             sleep(Duration::from_secs(300)).await;
@@ -40,7 +40,7 @@ async fn tables_that_cannot_be_written_are_read_again_after_waits_and_logged_onc
                 count(&report, Outcome::Failed),
                 u64::try_from(waits.len() + 1).unwrap()
             );
-            fs::remove_file(&obstacle).unwrap();
+            fs::remove_file(&foreign_file).unwrap();
             let taken = world.until_current().await;
             assert!(taken <= DISK_WAITS[1] + INTERVAL, "{taken:?}");
             until(|| status.report().error().is_none()).await;
@@ -63,15 +63,15 @@ async fn tables_that_cannot_be_flushed_are_active_and_flushed_later_without_a_re
             world.until_current().await;
             until(|| status.report().confirmed.is_some()).await;
             // With the name of a generation, and no directory.
-            let obstacle = world.directory.path().join(format!("..{}", "a".repeat(32)));
-            fs::write(&obstacle, "").unwrap();
+            let foreign_file = world.directory.path().join(format!("..{}", "a".repeat(32)));
+            fs::write(&foreign_file, "").unwrap();
             world.source.change(Content::new(2, 3));
             world.until_current().await;
             until(|| !world.log.with("cannot be written").is_empty()).await;
             sleep(Duration::from_secs(120)).await;
             assert!(world.log.with("can be written again").is_empty());
             assert_eq!(world.source.reads().len(), 2);
-            fs::remove_file(&obstacle).unwrap();
+            fs::remove_file(&foreign_file).unwrap();
             until(|| !world.log.with("can be written again").is_empty()).await;
             assert_eq!(world.source.reads().len(), 2);
             assert_eq!(status.report().error(), None);

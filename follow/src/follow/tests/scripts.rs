@@ -53,10 +53,10 @@ fn check(world: &World) {
 }
 
 async fn play(world: &World, events: &[Event]) {
-    let obstacle = world.directory.path().join("postfix-sasl-password.cf");
+    let foreign_file = world.directory.path().join("postfix-sasl-password.cf");
     let free_disk = || {
-        if fs::read_link(&obstacle).is_err() {
-            let _ = fs::remove_file(&obstacle);
+        if fs::read_link(&foreign_file).is_err() {
+            let _ = fs::remove_file(&foreign_file);
         }
     };
     let (mut number, source) = (1, &world.source);
@@ -76,8 +76,8 @@ async fn play(world: &World, events: &[Event]) {
             Event::FailAfter(rows) => source.fail_after(*rows),
             Event::ReadTime(milliseconds) => source.set_read_time(Duration::from_millis(*milliseconds)),
             Event::BlockDisk => {
-                let _ = fs::remove_file(&obstacle);
-                fs::write(&obstacle, "a local file\n").unwrap();
+                let _ = fs::remove_file(&foreign_file);
+                fs::write(&foreign_file, "a local file\n").unwrap();
             }
             Event::FreeDisk => free_disk(),
             Event::Restart => {}
@@ -94,7 +94,7 @@ async fn play(world: &World, events: &[Event]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn the_directory_always_has_a_state_of_the_source_and_finally_the_last(
