@@ -2,30 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use std::path::{Path, PathBuf};
+mod server;
+
+use std::path::Path;
 use std::process::Command;
-use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use postmapd_follow::directory::{Directory, Provenance};
 use postmapd_follow::engine::{Extent, Rows, State, Table};
 use postmapd_follow::rows::Row;
-
-/// The program postmapd, which `cargo test` of this member alone does not build.
-static POSTMAPD: LazyLock<PathBuf> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let build = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--offline", "--bin", "postmapd"])
-        .current_dir(root)
-        .output()
-        .unwrap();
-    assert!(
-        build.status.success(),
-        "{}",
-        String::from_utf8_lossy(&build.stderr)
-    );
-    Path::new(env!("CARGO_BIN_EXE_postmapd-follow")).with_file_name("postmapd")
-});
+use server::POSTMAPD;
 
 const FOUND: i32 = 0;
 const NOT_FOUND: i32 = 1;

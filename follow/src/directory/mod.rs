@@ -27,8 +27,8 @@ mod provenance;
 mod staging;
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +49,14 @@ const ACTIVE: &str = "..data";
 
 /// The link that is about to replace it.
 const NEXT: &str = "..data.next";
+
+/// What to remove of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    Whole,
+    /// What the active generation does not have. To remove a name of its files would have the server read them once more.
+    ExceptActiveFiles,
+}
 
 /// The result of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +181,9 @@ impl Directory {
             self.is_ours(name)?;
         }
         let new = Generation::complete(&staging, provenance)?;
+        // The server detects that files have lost a name as it detects a replaced link. So both are one change.
+        // What cannot be removed now is removed after the next flush.
+        let _ = self.remove_old_generations(&new.name, Removal::Whole);
         if let Err(error) = self.flush_first(&new).and_then(|()| self.activate(&new)) {
             // What cannot be removed now is removed after the next flush.
             let _ = self.remove_if_present(&self.path.join(NEXT));
@@ -188,7 +199,7 @@ impl Directory {
         self.tables.iter().copied().filter(|table| *table != Table::Tls)
     }
 
-    /// Flushes the active generation to the disk, and removes the others. To be called after each publication.
+    /// Flushes the active generation to the disk, and removes the files of the others. To be called after each publication.
     ///
     /// # Errors
     ///
@@ -196,7 +207,8 @@ impl Directory {
     pub fn sync(&mut self) -> Result<(), DirectoryError> {
         let flushed = self.flush();
         self.remove_links_to_nothing()?;
-        self.remove_old_generations()?;
+        let staged = self.staged.clone().unwrap_or_default();
+        self.remove_old_generations(&staged, Removal::ExceptActiveFiles)?;
         flushed
     }
 
@@ -252,7 +264,8 @@ impl Directory {
         if self.active.is_none() {
             return self.link_to_tls_unless_local();
         }
-        self.sync()
+        self.sync()?;
+        self.remove_old_generations("", Removal::Whole)
     }
 
     /// Links to the TLS table that may come. There may be a local one, which remains if none comes.
@@ -335,16 +348,49 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes all generations but the active one and the one that was flushed last.
-    fn remove_old_generations(&self) -> Result<(), DirectoryError> {
-        let active = self.active.as_ref().map(|active| &active.name);
+    /// Removes all generations but the active one, the one that was flushed last, and the one that is being written.
+    fn remove_old_generations(&self, staged: &str, removal: Removal) -> Result<(), DirectoryError> {
+        let active = self.active.as_ref().map(|active| active.name.as_str());
         for name in self.generations()? {
-            let is_needed = [active, self.synced.as_ref(), self.staged.as_ref()].contains(&Some(&name));
-            if !is_needed {
-                let path = self.path.join(name);
-                self.disk
-                    .remove_directory(&path)
-                    .map_err(DirectoryErrorKind::system("remove it", path))?;
+            let is_needed = [active, self.synced.as_deref(), Some(staged)].contains(&Some(&name));
+            if is_needed {
+                continue;
+            }
+            let path = self.path.join(name);
+            let removed = match removal {
+                Removal::ExceptActiveFiles if self.has_active_file(&path) => self.remove_other_files(&path),
+                Removal::ExceptActiveFiles | Removal::Whole => self.disk.remove_directory(&path),
+            };
+            removed.map_err(DirectoryErrorKind::system("remove it", path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a generation has a file that is also one of the active generation.
+    fn has_active_file(&self, generation: &Path) -> bool {
+        TABLES
+            .into_iter()
+            .any(|table| self.is_active_file(&generation.join(spec(table).file)))
+    }
+
+    /// Whether a file of a generation is also that of the active generation.
+    fn is_active_file(&self, path: &Path) -> bool {
+        let Some((active, name)) = self.active.as_ref().zip(path.file_name()) else {
+            return false;
+        };
+        let number = |path: &Path| {
+            let metadata = fs::symlink_metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        number(path).is_some_and(|own| number(&self.path.join(&active.name).join(name)) == Some(own))
+    }
+
+    /// Removes the files of a generation that the active one does not have.
+    fn remove_other_files(&self, generation: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(generation)? {
+            let path = entry?.path();
+            if !self.is_active_file(&path) {
+                self.disk.remove(&path)?;
             }
         }
         Ok(())

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::faulty_disk::restart;
 use super::{names, provenance, publish, read_everything, row, start};
-use crate::directory::generation::TABLES;
+use crate::directory::generation::{Generation, TABLES};
 use crate::directory::lines::Counts;
 use crate::directory::staging::spec;
 use crate::directory::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Published, Staging};
@@ -150,8 +151,8 @@ proptest! {
         steps in prop::collection::vec((changes(), any::<bool>()), 1..8),
     ) {
         let (merging, reading) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut merged = start(merging.path()).unwrap();
-        let mut read = start(reading.path()).unwrap();
+        let mut merged = restart(merging.path()).unwrap();
+        let mut read = restart(reading.path()).unwrap();
         let mut model = Source::new();
         publish_read(&mut merged, 0, everything(&model)).unwrap();
         for ((changes, is_restarted), number) in steps.into_iter().zip(1..) {
@@ -181,7 +182,7 @@ proptest! {
             merged.sync().unwrap();
             if is_restarted {
                 drop(merged);
-                merged = start(merging.path()).unwrap();
+                merged = restart(merging.path()).unwrap();
                 prop_assert_eq!(merged.active(), Some(&provenance(number)));
             }
         }
@@ -243,10 +244,42 @@ fn a_table_without_changes_is_the_same_file_with_the_same_digest() {
         assert_eq!(inode(file), old);
         assert_eq!(new_digests[file], old_digests[file]);
     }
-    // Also after the generation that had it first is removed.
+    // The generation that had them first is removed together with the next replacement, so that a server that detects the
+    // change of a file reads the files once.
+    let generations = || {
+        names(temp.path())
+            .iter()
+            .filter(|name| Generation::is_name(&name.to_string_lossy()))
+            .count()
+    };
+    let links = |file: &str| fs::metadata(temp.path().join(file)).unwrap().nlink();
+    let times = || {
+        tables.map(|file| {
+            let metadata = fs::metadata(temp.path().join(file)).unwrap();
+            (metadata.ctime(), metadata.ctime_nsec())
+        })
+    };
+    let before = times();
     directory.sync().unwrap();
+    assert_eq!((generations(), tables.map(links)), (2, [1, 2, 2]));
+    assert_eq!(times(), before);
+    publish(&mut directory, 6).unwrap();
+    assert_eq!((generations(), tables.map(links)), (2, [1, 1, 1]));
+    directory.sync().unwrap();
+    assert_eq!(generations(), 1);
+    // Or at the next start.
+    publish(&mut directory, 7).unwrap();
+    directory.sync().unwrap();
+    assert_eq!(
+        (
+            generations(),
+            tables[..2].iter().map(|file| links(file)).collect::<Vec<_>>()
+        ),
+        (2, vec![1, 2])
+    );
     drop(directory);
-    assert_eq!(start(temp.path()).unwrap().active(), Some(&provenance(4)));
+    assert_eq!(start(temp.path()).unwrap().active(), Some(&provenance(7)));
+    assert_eq!(generations(), 1);
 }
 
 #[test]

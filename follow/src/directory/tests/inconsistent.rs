@@ -1,4 +1,4 @@
-//! What a source must not return: changes of files that are not there or not sorted, and rows in another order than promised.
+//! What a source must not return: changes of files that do not exist or are not sorted, and rows in another order than promised.
 
 use std::fs;
 
