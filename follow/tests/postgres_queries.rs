@@ -20,7 +20,7 @@ credentials = \"SELECT sender, login, pass FROM logins ORDER BY id;\"
 tls = \"VALUES ('[r.test]', 'encrypt')\"
 ";
 
-/// A database of somebody else, with other names and types.
+/// The database of another program, with its own names and types.
 fn server() -> Postgres {
     let server = Postgres::start();
     server.psql(
