@@ -10,7 +10,11 @@
 //! Errors are for the person who must fix them, and contain no value of a row and no password ([`EngineError`]).
 
 pub mod any;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 pub mod postgres;
+#[cfg(feature = "mysql")]
+mod queries;
 
 use std::time::SystemTime;
 
@@ -188,6 +192,11 @@ pub enum EngineErrorKind {
         /// The SQLSTATE and the message, without details, which may have values of rows.
         message: String,
     },
+    /// The rows changed while they were read, although a transaction read them.
+    #[error(
+        "the rows changed while they were read; convert their tables to InnoDB, which is the engine with transactions"
+    )]
+    Changing,
     /// An answer with another shape.
     #[error("the result of {query} is unusable: {reason}")]
     Result {
@@ -217,7 +226,8 @@ impl EngineErrorKind {
             | Self::ReadOnly
             | Self::Hang(_)
             | Self::Lost(_)
-            | Self::Query { .. } => true,
+            | Self::Query { .. }
+            | Self::Changing => true,
             Self::PlainNetwork(_)
             | Self::NoTls
             | Self::Tls(_)

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+#[cfg(feature = "mysql")]
+use super::mysql::{MariaDb, MariaDbConnection, MariaDbSettingsError};
 use super::postgres::{Postgres, PostgresConnection, PostgresSettingsError};
 use super::{Connection, Engine, EngineError, Reading, Rows, State};
 use crate::settings::Settings;
@@ -14,20 +16,33 @@ pub enum EngineSettingsError {
     #[error(transparent)]
     Postgres(#[from] PostgresSettingsError),
     /// MariaDB or MySQL.
-    #[error("this program has no client for MariaDB and MySQL")]
-    MariaDb,
+    #[cfg(feature = "mysql")]
+    #[error(transparent)]
+    MariaDb(#[from] MariaDbSettingsError),
+    /// MariaDB or MySQL, without its client.
+    #[cfg(not(feature = "mysql"))]
+    #[error(
+        "this program was built without the client for MariaDB and MySQL; build it with the feature mysql"
+    )]
+    NoMariaDb,
 }
 
 /// A database of any kind.
 pub enum AnyEngine {
     /// PostgreSQL.
     Postgres(Postgres),
+    /// MariaDB or MySQL.
+    #[cfg(feature = "mysql")]
+    MariaDb(MariaDb),
 }
 
 /// A connection to it.
 pub enum AnyConnection {
     /// PostgreSQL.
     Postgres(PostgresConnection),
+    /// MariaDB or MySQL.
+    #[cfg(feature = "mysql")]
+    MariaDb(MariaDbConnection),
 }
 
 impl AnyEngine {
@@ -35,7 +50,10 @@ impl AnyEngine {
     pub fn new(settings: &Settings) -> Result<Self, EngineSettingsError> {
         match settings.source.kind {
             Database::PostgreSql => Ok(Self::Postgres(Postgres::new(settings)?)),
-            Database::MariaDb => Err(EngineSettingsError::MariaDb),
+            #[cfg(feature = "mysql")]
+            Database::MariaDb => Ok(Self::MariaDb(MariaDb::new(settings)?)),
+            #[cfg(not(feature = "mysql"))]
+            Database::MariaDb => Err(EngineSettingsError::NoMariaDb),
         }
     }
 }
@@ -46,6 +64,8 @@ impl Engine for AnyEngine {
     async fn connect(&mut self) -> Result<AnyConnection, EngineError> {
         match self {
             Self::Postgres(engine) => engine.connect().await.map(AnyConnection::Postgres),
+            #[cfg(feature = "mysql")]
+            Self::MariaDb(engine) => engine.connect().await.map(AnyConnection::MariaDb),
         }
     }
 }
@@ -54,18 +74,24 @@ impl Connection for AnyConnection {
     async fn state(&mut self) -> Result<State, EngineError> {
         match self {
             Self::Postgres(connection) => connection.state().await,
+            #[cfg(feature = "mysql")]
+            Self::MariaDb(connection) => connection.state().await,
         }
     }
 
     async fn read(&mut self, known: Option<&State>, rows: &mut dyn Rows) -> Result<Reading, EngineError> {
         match self {
             Self::Postgres(connection) => connection.read(known, rows).await,
+            #[cfg(feature = "mysql")]
+            Self::MariaDb(connection) => connection.read(known, rows).await,
         }
     }
 
     async fn hint(&mut self) {
         match self {
             Self::Postgres(connection) => connection.hint().await,
+            #[cfg(feature = "mysql")]
+            Self::MariaDb(connection) => connection.hint().await,
         }
     }
 }

@@ -36,6 +36,9 @@ pub enum CredentialFileErrorKind {
     /// The file is empty.
     #[error("is empty; write the password to it")]
     Empty,
+    /// MariaDB and MySQL: the password is not UTF-8.
+    #[error("is not UTF-8; change the password, because the client library takes no other bytes")]
+    NotUtf8,
     /// There is more than a password.
     #[error("has several lines; write nothing to it but the password")]
     SeveralLines,

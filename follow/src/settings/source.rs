@@ -10,8 +10,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use postmapd::os::printable::printable;
 use thiserror::Error;
 
 /// The longest text in bytes that postmapd reads in source.json.
@@ -117,6 +119,17 @@ pub enum Host {
     /// PostgreSQL: the directory of UNIX sockets, and the port in the name of the socket. MariaDB: a UNIX socket, and the
     /// default port, which has no meaning.
     Unix(PathBuf, u16),
+}
+
+/// The host with its port, or the path.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path, _) => f.write_str(&printable(path.as_os_str().as_bytes())),
+        }
+    }
 }
 
 impl Host {

@@ -16,6 +16,7 @@
 
 pub mod certificates;
 pub mod follower;
+pub mod mariadb;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod processes;

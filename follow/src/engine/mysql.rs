@@ -1,0 +1,234 @@
+//! MariaDB and MySQL: the tables of other programs, as the results of queries.
+//!
+//! A connection uses the text protocol alone, and nothing that a proxy such as MaxScale or ProxySQL would have to keep for it between
+//! transactions except the isolation level and the character set.
+//!
+//! All that is read belongs to one snapshot: `START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY` with `REPEATABLE READ`. Tables
+//! of other engines than InnoDB have no snapshots. So the state is read again after the rows, and if it has changed meanwhile,
+//! the rows are not used.
+//!
+//! TLS is required unless no network is between. A server without TLS is refused before anything is sent to it. The server cannot
+//! ask for a file of this host, and no password is sent as it is.
+//!
+//! Limits: everything is read each time. The library holds one row at a time, and copies of the password, which it does not wipe.
+
+mod connecting;
+mod errors;
+mod fingerprint;
+mod reading;
+
+use std::future::{Future, pending};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
+use postmapd::os::whole_file::{MAX_TEXT, read_secret};
+use rustix::io::Errno;
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_rustls::rustls::RootCertStore;
+
+use super::queries::StateKey;
+use super::{Connection, Engine, EngineError, EngineErrorKind, Reading, Rows, State};
+use crate::settings::source::Host;
+use crate::settings::{CredentialFileError, CredentialFileErrorKind, Settings, Tls};
+use reading::{Session, Shared};
+
+/// The longest packet in bytes that is accepted, and so the longest row: the longest that the protocol has in one piece.
+const MAX_PACKET: usize = 16 * 1024 * 1024;
+
+/// A database of MariaDB or MySQL.
+pub struct MariaDb {
+    hosts: Vec<Host>,
+    options: Box<OptsBuilder>,
+    tls: Tls,
+    shared: Shared,
+}
+
+/// Why the settings of the database cannot be used.
+#[derive(Debug, Error)]
+pub enum MariaDbSettingsError {
+    /// A file that cannot be used.
+    #[error(transparent)]
+    File(#[from] CredentialFileError),
+    /// No random numbers.
+    #[error("the system has no random numbers: {0}")]
+    Random(#[from] Errno),
+}
+
+impl MariaDb {
+    /// Reads the files of the settings: password, certificates and key. They are not read again.
+    pub fn new(settings: &Settings) -> Result<Self, MariaDbSettingsError> {
+        let password = match settings.password()? {
+            Some(password) => {
+                let text = std::str::from_utf8(password.expose());
+                let text = text.map_err(|_| {
+                    let path = settings.password_file.clone().unwrap_or_default();
+                    CredentialFileError {
+                        setting: "password_file",
+                        path,
+                        kind: CredentialFileErrorKind::NotUtf8,
+                    }
+                })?;
+                Some(text.to_owned())
+            }
+            None => None,
+        };
+        let ssl = match settings.tls {
+            Tls::Off => None,
+            Tls::VerifyFull => Some(ssl_options(settings)?),
+        };
+        let options = OptsBuilder::default()
+            .user(Some(settings.source.user.as_str()))
+            .pass(password)
+            .db_name(Some(settings.source.database.as_str()))
+            .ssl_opts(ssl)
+            // Otherwise the library may leave a connection with TLS for another one.
+            .prefer_socket(false)
+            .max_allowed_packet(Some(MAX_PACKET))
+            // Unused without a pool; given so that the library does not ask the server.
+            .wait_timeout(Some(28_800))
+            .stmt_cache_size(0);
+        Ok(Self {
+            hosts: settings.source.hosts.clone(),
+            options: Box::new(options),
+            tls: settings.tls,
+            shared: Shared {
+                queries: Arc::new(settings.queries.clone().unwrap_or_default()),
+                hang: settings.hang,
+                key: StateKey::random()?,
+                seen: Arc::default(),
+            },
+        })
+    }
+
+    /// Returns the options for each address of a host.
+    async fn options(&self, host: &Host) -> Result<Vec<Opts>, EngineErrorKind> {
+        match host {
+            Host::Unix(socket, _) => {
+                let socket = socket.to_str().map(str::to_owned);
+                Ok(vec![
+                    OptsBuilder::clone(&self.options)
+                        .socket(socket)
+                        .ssl_opts(None)
+                        .into(),
+                ])
+            }
+            Host::Tcp(name, port) => {
+                let addresses = connecting::addresses(name, *port, self.tls).await?;
+                let with = |address| {
+                    let options = OptsBuilder::clone(&self.options)
+                        .ip_or_hostname(name)
+                        .tcp_port(*port);
+                    options.resolved_ips(Some(vec![address])).into()
+                };
+                Ok(addresses.into_iter().map(with).collect())
+            }
+        }
+    }
+
+    async fn connect_to(&self, host: &Host) -> Result<Conn, EngineErrorKind> {
+        let mut result = Err(EngineErrorKind::NoAddress("it has none".to_owned()));
+        for options in self.options(host).await? {
+            result = connecting::connect(options).await;
+            match result {
+                // Another address of the name may be reached.
+                Err(EngineErrorKind::Connect(_)) => {}
+                _ => break,
+            }
+        }
+        result
+    }
+}
+
+/// Returns the options for TLS. The library verifies the certificate and the name unless an option forbids it.
+fn ssl_options(settings: &Settings) -> Result<SslOpts, CredentialFileError> {
+    let read = |setting, path: &Path| {
+        let text = read_secret(path, MAX_TEXT).map_err(|error| CredentialFileError {
+            setting,
+            path: path.to_owned(),
+            kind: CredentialFileErrorKind::Unreadable(error),
+        })?;
+        Ok(text.expose().to_vec())
+    };
+    let authorities = if let Some(ca) = &settings.ca {
+        vec![read("ca", ca)?.into()]
+    } else {
+        // Those that cannot be used do not matter, and the library would end with an error.
+        let system = rustls_native_certs::load_native_certs().certs;
+        let usable = system
+            .into_iter()
+            .filter(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
+        usable.map(|certificate| certificate.to_vec().into()).collect()
+    };
+    let identity = match &settings.client_certificate {
+        Some((certificate, key)) => Some(ClientIdentity::new(
+            read("client_cert", certificate)?.into(),
+            read("client_key", key)?.into(),
+        )),
+        None => None,
+    };
+    Ok(SslOpts::default()
+        .with_disable_built_in_roots(true)
+        .with_root_certs(authorities)
+        .with_client_identity(identity))
+}
+
+impl Engine for MariaDb {
+    type Connection = MariaDbConnection;
+
+    async fn connect(&mut self) -> Result<MariaDbConnection, EngineError> {
+        let mut last = EngineErrorKind::NoAddress("source has no host".to_owned()).at("");
+        for host in &self.hosts {
+            let name = host.to_string();
+            match within(self.shared.hang, self.connect_to(host)).await {
+                Ok(connection) => {
+                    let mut session = Session::new(connection, self.shared.clone());
+                    match session.prepare().await {
+                        Ok(()) => return Ok(MariaDbConnection { session, host: name }),
+                        Err(kind) => last = kind.at(name),
+                    }
+                }
+                Err(kind) => last = kind.at(name),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// A connection to a server of MariaDB or MySQL.
+pub struct MariaDbConnection {
+    session: Session,
+    host: String,
+}
+
+impl Connection for MariaDbConnection {
+    async fn state(&mut self) -> Result<State, EngineError> {
+        let state = self.session.state().await;
+        state.map_err(|kind| kind.at(&self.host))
+    }
+
+    async fn read(&mut self, _known: Option<&State>, rows: &mut dyn Rows) -> Result<Reading, EngineError> {
+        let reading = self.session.read(rows).await;
+        reading.map_err(|kind| kind.at(&self.host))
+    }
+
+    /// These databases never say that a table has changed.
+    async fn hint(&mut self) {
+        pending::<()>().await;
+    }
+}
+
+/// Waits for an answer of the server.
+async fn within<T>(
+    hang: Duration,
+    answer: impl Future<Output = Result<T, EngineErrorKind>>,
+) -> Result<T, EngineErrorKind> {
+    match timeout(hang, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(EngineErrorKind::Hang(
+            humantime::format_duration(hang).to_string(),
+        )),
+    }
+}

@@ -1,0 +1,110 @@
+//! Connecting to a host: its addresses, the options of the client library, and the thread that connects.
+//!
+//! The library ends a connection that it drops with a task of the runtime. That task panics if the TLS handshake has failed, and
+//! waits for the rest of a result if the server hangs. It is not started where there is no runtime, and the connection is then
+//! just closed. So a connection is made, and dropped after an error, by a thread outside the runtime. The sockets still belong
+//! to the runtime: only their creation needs it, which is the first step of connecting.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use futures_util::future::{Either, select};
+use mysql_async::{Conn, Opts};
+use tokio::net::lookup_host;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::engine::EngineErrorKind;
+use crate::settings::Tls;
+
+use super::errors::{error, io_error};
+
+/// What was asked while there is no query yet.
+const LOGIN: &str = "the login";
+
+/// Returns the addresses of a name. Without TLS, all of them must be those of this host.
+pub(super) async fn addresses(host: &str, port: u16, tls: Tls) -> Result<Vec<IpAddr>, EngineErrorKind> {
+    let found = lookup_host((host, port))
+        .await
+        .map_err(|error| EngineErrorKind::NoAddress(error.to_string()))?;
+    let addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    if tls == Tls::Off
+        && let Some(remote) = addresses
+            .iter()
+            .find(|address| !address.to_canonical().is_loopback())
+    {
+        return Err(EngineErrorKind::PlainNetwork(remote.to_string()));
+    }
+    if addresses.is_empty() {
+        return Err(EngineErrorKind::NoAddress("it exists without one".to_owned()));
+    }
+    Ok(addresses)
+}
+
+/// Connects with these options, which have at most one address. To be dropped at any time.
+pub(super) async fn connect(opts: Opts) -> Result<Conn, EngineErrorKind> {
+    let (sender, receiver) = oneshot::channel();
+    let runtime = Handle::current();
+    thread::Builder::new()
+        .name("connect".to_owned())
+        .spawn(move || run(&runtime, Conn::new(opts), sender))
+        .map_err(|error| io_error(&error))?;
+    match receiver.await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(cause)) => Err(error(LOGIN, &cause)),
+        Err(_) => Err(io_error(&io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// Drops a connection that must not be used any more: closes it.
+pub(super) fn discard(connection: Conn) {
+    // If no thread can be started, the connection is dropped here, and the library waits for the server.
+    let _ = thread::Builder::new()
+        .name("disconnect".to_owned())
+        .spawn(move || drop(connection));
+}
+
+type Connecting = Pin<Box<dyn Future<Output = mysql_async::Result<Conn>> + Send>>;
+
+/// Runs `connecting` in this thread until it ends or its result is not wanted any more.
+fn run(runtime: &Handle, mut connecting: Connecting, mut result: oneshot::Sender<mysql_async::Result<Conn>>) {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let first = {
+        let _guard = runtime.enter();
+        connecting.as_mut().poll(&mut context)
+    };
+    let ended = match first {
+        Poll::Ready(ended) => Some(ended),
+        Poll::Pending => {
+            let closed = pin!(result.closed());
+            let mut either = pin!(select(&mut connecting, closed));
+            loop {
+                match either.as_mut().poll(&mut context) {
+                    Poll::Ready(Either::Left((ended, _))) => break Some(ended),
+                    Poll::Ready(Either::Right(_)) => break None,
+                    Poll::Pending => thread::park(),
+                }
+            }
+        }
+    };
+    drop(connecting);
+    if let Some(ended) = ended {
+        // What comes back was not wanted any more, and is dropped here.
+        drop(result.send(ended));
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,201 @@
+//! The transactions of a connection: the state of the results, and their rows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row, Value};
+
+use super::connecting::discard;
+use super::errors::error;
+use super::fingerprint::fingerprint;
+use super::within;
+use crate::engine::queries::{StateKey, VERSION};
+use crate::engine::{EngineErrorKind, Extent, Reading, Rows, State};
+use crate::settings::Queries;
+
+/// The statements of a transaction, as errors name them.
+const TRANSACTION: &str = "the transaction";
+
+/// How often a snapshot is taken again because of a commit between the query `version` and the snapshot.
+const MAX_SNAPSHOTS: usize = 10;
+
+/// What all connections have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) queries: Arc<Queries>,
+    pub(super) hang: Duration,
+    pub(super) key: StateKey,
+    /// The last state, which has the time when it was first seen.
+    pub(super) seen: Arc<Mutex<Option<State>>>,
+}
+
+/// A connection, and what it is used for.
+pub(super) struct Session {
+    connection: Option<Conn>,
+    shared: Shared,
+    /// Whether no answer of the server is missing.
+    is_idle: bool,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && !self.is_idle
+        {
+            discard(connection);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(connection: Conn, shared: Shared) -> Self {
+        Self {
+            connection: Some(connection),
+            shared,
+            is_idle: true,
+        }
+    }
+
+    /// Sets what all transactions need.
+    pub(super) async fn prepare(&mut self) -> Result<(), EngineErrorKind> {
+        self.is_idle = false;
+        // Texts are sent as UTF-8, and bytes as they are.
+        self.execute("SET NAMES utf8mb4").await?;
+        self.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            .await?;
+        self.is_idle = true;
+        Ok(())
+    }
+
+    /// Returns the state of the results.
+    pub(super) async fn state(&mut self) -> Result<State, EngineErrorKind> {
+        self.is_idle = false;
+        self.begin().await?;
+        let version = self.version().await?;
+        self.execute("COMMIT").await?;
+        self.is_idle = true;
+        Ok(self.first_seen(version))
+    }
+
+    /// Reads all results as of one state.
+    pub(super) async fn read(&mut self, rows: &mut dyn Rows) -> Result<Reading, EngineErrorKind> {
+        self.is_idle = false;
+        let version = self.begin_at_version().await?;
+        rows.begin(Extent::Everything);
+        let queries = Arc::clone(&self.shared.queries);
+        for query in queries.tables() {
+            rows.table(query.table);
+            let check = |number| query.check_columns(number);
+            self.select(query.name, query.sql, check, |row| {
+                let columns = [0, 1, 2].map(|index| column(row, index));
+                if let Some(row) = query.row(columns.get(..row.len()).unwrap_or_default()) {
+                    rows.row(row);
+                }
+            })
+            .await?;
+        }
+        if self.version().await? != version {
+            return Err(EngineErrorKind::Changing);
+        }
+        self.execute("COMMIT").await?;
+        self.is_idle = true;
+        Ok(Reading {
+            state: self.first_seen(version),
+            is_continuous: false,
+        })
+    }
+
+    /// Begins a transaction, and returns the version of what it reads.
+    ///
+    /// What the query `version` returns need not belong to the snapshot (the change times of tables do not). So it must be the
+    /// same before the snapshot and in it: then no row is older than the version says.
+    async fn begin_at_version(&mut self) -> Result<String, EngineErrorKind> {
+        for _ in 0..MAX_SNAPSHOTS {
+            let before = match self.shared.queries.version {
+                Some(_) => Some(self.version().await?),
+                None => None,
+            };
+            self.begin().await?;
+            let version = self.version().await?;
+            if before.is_none_or(|before| before == version) {
+                return Ok(version);
+            }
+            self.execute("COMMIT").await?;
+        }
+        Err(EngineErrorKind::Changing)
+    }
+
+    async fn begin(&mut self) -> Result<(), EngineErrorKind> {
+        self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            .await
+    }
+
+    /// Returns the version of the state of the transaction.
+    async fn version(&mut self) -> Result<String, EngineErrorKind> {
+        let queries = Arc::clone(&self.shared.queries);
+        let mut results = Vec::new();
+        let mut append =
+            |row: &Row| results.extend((0..row.len()).map(|index| column(row, index).map(<[u8]>::to_vec)));
+        if let Some(sql) = &queries.version {
+            self.select(VERSION, sql, |_| Ok(()), append).await?;
+        } else {
+            for query in queries.tables() {
+                self.select(query.name, &fingerprint(&query), |_| Ok(()), &mut append)
+                    .await?;
+            }
+        }
+        Ok(self.shared.key.version(&results))
+    }
+
+    /// Returns the state with this version, and remembers when it was first seen, on whichever connection.
+    fn first_seen(&self, version: String) -> State {
+        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match seen.take() {
+            Some(state) if state.version == version => state,
+            _ => State {
+                revision: None,
+                version,
+                committed: SystemTime::now(),
+            },
+        };
+        *seen = Some(state.clone());
+        state
+    }
+
+    async fn execute(&mut self, sql: &str) -> Result<(), EngineErrorKind> {
+        self.select(TRANSACTION, sql, |_| Ok(()), |_| {}).await
+    }
+
+    /// Runs a query, and passes each row to `on_row`.
+    async fn select(
+        &mut self,
+        query: &'static str,
+        sql: &str,
+        check_columns: impl FnOnce(usize) -> Result<(), String>,
+        mut on_row: impl FnMut(&Row),
+    ) -> Result<(), EngineErrorKind> {
+        let unusable = |reason| EngineErrorKind::Result { query, reason };
+        let failed = |cause| error(query, &cause);
+        let connection = self.connection.as_mut();
+        let connection = connection.ok_or_else(|| EngineErrorKind::Lost("it was closed".to_owned()))?;
+        let answer = async { connection.query_iter(sql).await.map_err(failed) };
+        let mut result = within(self.shared.hang, answer).await?;
+        check_columns(result.columns_ref().len()).map_err(unusable)?;
+        while let Some(row) = within(self.shared.hang, async { result.next().await.map_err(failed) }).await? {
+            on_row(&row);
+        }
+        if result.columns().is_some() {
+            return Err(unusable("it is several statements; write one".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the bytes of a column; `None` for NULL. The text protocol has no other values.
+fn column(row: &Row, index: usize) -> Option<&[u8]> {
+    match row.as_ref(index) {
+        Some(Value::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
