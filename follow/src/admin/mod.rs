@@ -59,6 +59,3 @@ impl Site for Admin {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

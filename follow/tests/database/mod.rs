@@ -17,7 +17,9 @@
 pub mod certificates;
 pub mod follower;
 pub mod mariadb;
+pub mod one_sender;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod processes;
+pub mod program;
 pub mod proxy;
