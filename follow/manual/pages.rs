@@ -22,7 +22,14 @@ pub(crate) fn all() -> io::Result<Vec<Page>> {
     let manual = Manual {
         program: "postmapd-follow",
         version: env!("CARGO_PKG_VERSION"),
-        before_notes: |page| if page == "postmapd-follow" { PROGRAM } else { "" }.to_owned(),
+        before_notes: |page| {
+            let section = match page {
+                "postmapd-follow" => PROGRAM,
+                "postmapd-follow-run" => RUN,
+                _ => "",
+            };
+            section.to_owned()
+        },
         at_the_end: |_| SEE_ALSO.to_owned(),
     };
     manual.pages(&cli::definition(), &mut pages)?;
@@ -31,6 +38,9 @@ pub(crate) fn all() -> io::Result<Vec<Page>> {
 
 /// What the first page says besides its commands.
 const PROGRAM: &str = include_str!("postmapd-follow.roff");
+
+/// What the page of `run` says besides its options: the admin listener and the log.
+const RUN: &str = include_str!("postmapd-follow-run.roff");
 
 const SEE_ALSO: &str = r".SH SEE ALSO
 .BR postmapd\-follow (1),
