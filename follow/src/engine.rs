@@ -18,6 +18,7 @@ mod queries;
 
 use std::time::SystemTime;
 
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use thiserror::Error;
 
 use crate::rows::Row;
@@ -56,6 +57,16 @@ impl Table {
             Self::Relay => "relay",
             Self::Credentials => "credentials",
             Self::Tls => "tls",
+        }
+    }
+
+    /// Returns the file that it becomes.
+    #[must_use]
+    pub fn spec(self) -> &'static TableSpec {
+        match self {
+            Self::Relay => &RELAY_MAP,
+            Self::Credentials => &CREDENTIALS,
+            Self::Tls => &RELAY_TLS,
         }
     }
 }

@@ -14,6 +14,9 @@
 //! | [`engine`] | what is asked of a database: its state, and its rows in one transaction |
 //! | [`schema`] | the tables of postmapd in PostgreSQL: the statements that create them |
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
+//! | [`dump`] | the tables as plain files, without generations |
+//! | [`inspection`] | the rows of a read, counted and validated |
+//! | [`load`] | the files of a directory as rows of the database |
 //! | [`settings`] | `follow.toml`, parsed and validated |
 //! | [`confinement`] | the rights that the program drops before it connects |
 //! | [`status`] | what the program is doing |
@@ -33,9 +36,12 @@ pub mod admin;
 pub mod cli;
 pub mod confinement;
 pub mod directory;
+pub mod dump;
 pub mod engine;
 pub mod follow;
+pub mod inspection;
 pub mod liveness;
+pub mod load;
 pub mod rows;
 pub mod schema;
 pub mod settings;

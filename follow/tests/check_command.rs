@@ -10,7 +10,7 @@ use std::process::Command;
 /// The exit code, standard output and standard error.
 fn check(settings: &Path) -> (Option<i32>, String, String) {
     let program = Command::new(env!("CARGO_BIN_EXE_postmapd-follow"))
-        .args(["check", "--config"])
+        .args(["check", "--offline", "--config"])
         .arg(settings)
         .output()
         .unwrap();

@@ -19,8 +19,17 @@ _postmapd__follow() {
             postmapd__follow,check)
                 cmd="postmapd__follow__subcmd__check"
                 ;;
+            postmapd__follow,dump)
+                cmd="postmapd__follow__subcmd__dump"
+                ;;
             postmapd__follow,help)
                 cmd="postmapd__follow__subcmd__help"
+                ;;
+            postmapd__follow,init)
+                cmd="postmapd__follow__subcmd__init"
+                ;;
+            postmapd__follow,load)
+                cmd="postmapd__follow__subcmd__load"
                 ;;
             postmapd__follow,once)
                 cmd="postmapd__follow__subcmd__once"
@@ -31,8 +40,17 @@ _postmapd__follow() {
             postmapd__follow__subcmd__help,check)
                 cmd="postmapd__follow__subcmd__help__subcmd__check"
                 ;;
+            postmapd__follow__subcmd__help,dump)
+                cmd="postmapd__follow__subcmd__help__subcmd__dump"
+                ;;
             postmapd__follow__subcmd__help,help)
                 cmd="postmapd__follow__subcmd__help__subcmd__help"
+                ;;
+            postmapd__follow__subcmd__help,init)
+                cmd="postmapd__follow__subcmd__help__subcmd__init"
+                ;;
+            postmapd__follow__subcmd__help,load)
+                cmd="postmapd__follow__subcmd__help__subcmd__load"
                 ;;
             postmapd__follow__subcmd__help,once)
                 cmd="postmapd__follow__subcmd__help__subcmd__once"
@@ -47,7 +65,7 @@ _postmapd__follow() {
 
     case "${cmd}" in
         postmapd__follow)
-            opts="-h -V --help --version run once check help"
+            opts="-h -V --help --version run once check init load dump help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -61,6 +79,24 @@ _postmapd__follow() {
             return 0
             ;;
         postmapd__subcmd__follow__subcmd__check)
+            opts="-h -V --config --offline --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__dump)
             opts="-h -V --config --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -79,7 +115,7 @@ _postmapd__follow() {
             return 0
             ;;
         postmapd__subcmd__follow__subcmd__help)
-            opts="run once check help"
+            opts="run once check init load dump help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -106,7 +142,49 @@ _postmapd__follow() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        postmapd__subcmd__follow__subcmd__help__subcmd__dump)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         postmapd__subcmd__follow__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__help__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__help__subcmd__load)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -141,6 +219,62 @@ _postmapd__follow() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__init)
+            opts="-h -V --apply --reader --config --source --password-file --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reader)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__follow__subcmd__load)
+            opts="-h -V --dry-run --force --config --source --password-file --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

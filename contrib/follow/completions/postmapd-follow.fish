@@ -28,7 +28,10 @@ complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -s h -l he
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -s V -l version -d 'Print version'
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "run" -d 'Follow the source, in the foreground'
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "once" -d 'Publish the tables of the source once'
-complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "check" -d 'Check the settings and the files that they name'
+complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "check" -d 'Check the settings, the source and every row'
+complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "init" -d 'Print or run the statements that create the tables of postmapd'
+complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "load" -d 'Make the tables of postmapd equal to the files of a directory'
+complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "dump" -d 'Write the tables of the source as files'
 complete -c postmapd-follow -n "__fish_postmapd_follow_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -l config -d 'The settings file' -r -F
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand run" -l log-level -d 'The level of the log on standard error: off, error, warn, info, debug or trace' -r
@@ -48,9 +51,30 @@ complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -l
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand once" -s V -l version -d 'Print version'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -l config -d 'The settings file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -l offline -d 'Check the settings and the files that they name, and do not connect'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -s h -l help -d 'Print help'
 complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand check" -s V -l version -d 'Print version'
-complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "run" -d 'Follow the source, in the foreground'
-complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "once" -d 'Publish the tables of the source once'
-complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "check" -d 'Check the settings and the files that they name'
-complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -l reader -d 'The user that reads the tables, if it is not the one in the setting source' -r
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -l config -d 'The settings file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -l source -d 'The database and the user that owns the tables, instead of the setting source; without a password' -r
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -l password-file -d 'The file with the password of this user, instead of the setting password_file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -l apply -d 'Run the statements'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -s h -l help -d 'Print help'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand init" -s V -l version -d 'Print version'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -l config -d 'The settings file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -l source -d 'The database and the user that owns the tables, instead of the setting source; without a password' -r
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -l password-file -d 'The file with the password of this user, instead of the setting password_file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -l dry-run -d 'Print what would change, and change nothing'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -l force -d 'Change and remove rows that differ from the files'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -s h -l help -d 'Print help'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand load" -s V -l version -d 'Print version'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand dump" -l config -d 'The settings file' -r -F
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand dump" -s h -l help -d 'Print help'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand dump" -s V -l version -d 'Print version'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "run" -d 'Follow the source, in the foreground'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "once" -d 'Publish the tables of the source once'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "check" -d 'Check the settings, the source and every row'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "init" -d 'Print or run the statements that create the tables of postmapd'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "load" -d 'Make the tables of postmapd equal to the files of a directory'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "dump" -d 'Write the tables of the source as files'
+complete -c postmapd-follow -n "__fish_postmapd_follow_using_subcommand help; and not __fish_seen_subcommand_from run once check init load dump help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

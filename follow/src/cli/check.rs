@@ -1,38 +1,74 @@
-//! `postmapd-follow check`.
+//! `postmapd-follow check`: the settings, the files that they name, the database, and every row.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Args;
+use humantime::format_rfc3339_seconds;
 use postmapd::os::printable::printable;
 
-use super::{ConfigOption, fail};
+use super::connecting::{CommandError, block_on, read_settings};
+use super::{ConfigOption, print_message};
+use crate::engine::any::AnyEngine;
+use crate::engine::{Connection, Engine, Reading};
+use crate::inspection::Inspection;
 use crate::settings::{Settings, Tls};
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads no table and connects to no database.
+Checks the settings and the files that they name, connects to the source as `run` does, and reads and checks every row. It writes \
+nothing. A row that cannot be an entry is an error; its key and the wrong column are named, and no value.
 
-Exit codes: 0 no errors, 1 errors, 2 usage.
+Exit codes: 0 no errors, 1 errors, 2 usage, 75 the source cannot be reached.
 
-Example:
-  postmapd-follow check --config /etc/postmapd/follow.toml")]
+Examples:
+  postmapd-follow check --config /etc/postmapd/follow.toml
+  postmapd-follow check --offline")]
 pub(super) struct Check {
     #[command(flatten)]
     settings: ConfigOption,
+
+    /// Check the settings and the files that they name, and do not connect
+    #[arg(long)]
+    offline: bool,
 }
 
 impl Check {
     pub(super) fn run(&self) -> ExitCode {
+        self.check().unwrap_or_else(|error| error.print())
+    }
+
+    fn check(&self) -> Result<ExitCode, CommandError> {
         let path = &self.settings.config;
-        let settings = match Settings::read(path) {
-            Ok(settings) => settings,
-            Err(errors) => return fail(&errors),
-        };
-        if let Err(errors) = settings.check_files() {
-            return fail(&errors);
+        let settings = read_settings(path)?;
+        if self.offline {
+            print(
+                &self.about(&settings, "no errors in the settings; not connected (--offline)"),
+                None,
+            )?;
+            return Ok(ExitCode::SUCCESS);
         }
+        let mut engine = AnyEngine::new(&settings)?;
+        let mut rows = Inspection::default();
+        let reading = block_on(async {
+            let mut connection = engine.connect().await?;
+            connection.read(None, &mut rows).await
+        })??;
+        for row in rows.first_bad_rows() {
+            print_message(format_args!("error: {row}"));
+        }
+        let (result, code) = match rows.bad_rows() {
+            0 => ("no errors".to_owned(), ExitCode::SUCCESS),
+            1 => ("1 bad row".to_owned(), ExitCode::FAILURE),
+            bad => (format!("{bad} bad rows"), ExitCode::FAILURE),
+        };
+        print(&self.about(&settings, &result), Some((&reading, &rows)))?;
+        Ok(code)
+    }
+
+    fn about(&self, settings: &Settings, result: &str) -> String {
         let tables = if settings.queries.is_some() {
             "results of queries".to_owned()
         } else {
@@ -42,14 +78,36 @@ impl Check {
             Tls::VerifyFull => "verify-full",
             Tls::Off => "off",
         };
-        // A closed pipe does not change the result.
-        let _ = writeln!(
-            io::stdout(),
-            "{}: no errors\nsource: {}, {tables}, tls {tls}\ndirectory: {}",
-            printable(path.as_os_str().as_bytes()),
+        format!(
+            "{}: {result}\nsource: {}, {tables}, tls {tls}\ndirectory: {}\n",
+            printable(self.settings.config.as_os_str().as_bytes()),
             printable(settings.source.to_string().as_bytes()),
             printable(settings.dir.as_os_str().as_bytes()),
-        );
-        ExitCode::SUCCESS
+        )
+    }
+}
+
+fn print(about: &str, read: Option<(&Reading, &Inspection)>) -> Result<(), CommandError> {
+    let mut text = about.to_owned();
+    if let Some((reading, rows)) = read {
+        text.push_str(&state(reading));
+        let counts = rows
+            .tables()
+            .map(|(table, count)| format!("{}: {count} rows\n", table.label()));
+        text.extend(counts);
+    }
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(CommandError::Output)
+}
+
+fn state(reading: &Reading) -> String {
+    let committed = reading.state.committed.max(SystemTime::UNIX_EPOCH);
+    match reading.state.revision {
+        Some(revision) => format!(
+            "state: revision {revision}, committed {}\n",
+            format_rfc3339_seconds(committed)
+        ),
+        None => "state: without a number\n".to_owned(),
     }
 }

@@ -1,6 +1,10 @@
 //! The command line: a file for each command. Errors are on standard error, one a line, as `postmapd-follow: PLACE: error: …`.
 
 mod check;
+mod connecting;
+mod dump;
+mod init;
+mod load;
 mod log;
 mod once;
 mod run;
@@ -34,8 +38,14 @@ enum Command {
     Run(run::Run),
     /// Publish the tables of the source once
     Once(once::Once),
-    /// Check the settings and the files that they name
+    /// Check the settings, the source and every row
     Check(check::Check),
+    /// Print or run the statements that create the tables of postmapd
+    Init(init::Init),
+    /// Make the tables of postmapd equal to the files of a directory
+    Load(load::Load),
+    /// Write the tables of the source as files
+    Dump(dump::Dump),
 }
 
 /// Where the settings are.
@@ -70,6 +80,9 @@ pub fn run() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Once(once) => once.run(),
         Command::Check(check) => check.run(),
+        Command::Init(init) => init.run(),
+        Command::Load(load) => load.run(),
+        Command::Dump(dump) => dump.run(),
     }
 }
 

@@ -30,11 +30,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use postmapd::os::secret::Secret;
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use self::errors::hang;
+use self::messages::Columns;
 use self::queries::QuerySet;
 use self::session::{Login, Session, Stream, Way};
 use self::tables::Tables;
@@ -148,7 +150,7 @@ impl Postgres {
             let question =
                 "SELECT pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
             let mut accepts_writes = false;
-            let handle = |row: &messages::Columns<'_>| accepts_writes = row.get(0) == Some(b"f");
+            let handle = |row: &Columns<'_>| accepts_writes = row.get(0) == Some(b"f");
             session
                 .query("the state of the server", question, Some(1), handle)
                 .await?;
@@ -199,6 +201,41 @@ impl PostgresConnection {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Sets how long each further step may take, for statements that work for long before they answer.
+    pub fn set_hang(&mut self, hang: Duration) {
+        self.session.set_hang(hang);
+        self.hang = hang;
+    }
+
+    /// Returns the rows of a query with so many columns, as texts; NULL is empty. `query` names it in errors.
+    pub async fn texts(
+        &mut self,
+        query: &'static str,
+        sql: &str,
+        columns: usize,
+    ) -> Result<Vec<Vec<String>>, EngineError> {
+        let mut rows = Vec::new();
+        let handle = |row: &Columns<'_>| {
+            let text = |column| String::from_utf8_lossy(row.get(column).unwrap_or_default()).into_owned();
+            rows.push((0..columns).map(text).collect());
+        };
+        let result = self.session.query(query, sql, Some(columns), handle).await;
+        result.map_err(|kind| kind.at(&self.host))?;
+        Ok(rows)
+    }
+
+    /// Sends rows in the text format of COPY as the input of the statement `sql`. Unlike values in a statement, they are in no
+    /// log of the server. `query` names the statement in errors.
+    pub async fn copy_in(
+        &mut self,
+        query: &'static str,
+        sql: &str,
+        rows: &Secret,
+    ) -> Result<(), EngineError> {
+        let result = self.session.copy_in(query, sql, rows).await;
+        result.map_err(|kind| kind.at(&self.host))
     }
 
     /// Runs statements that return nothing, one transaction unless they have `BEGIN`. `query` names them in errors.

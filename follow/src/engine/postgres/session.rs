@@ -26,6 +26,9 @@ const VERSION: [u8; 4] = 196_608_u32.to_be_bytes();
 /// The most rounds of SCRAM: the server chooses, and each costs time. PostgreSQL's default is 4,096.
 const MAX_ROUNDS: u32 = 1_000_000;
 
+/// How much of the input of COPY is sent at once, in bytes.
+const COPY_CHUNK: usize = 64 << 10;
+
 /// A connection of bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -239,6 +242,44 @@ impl Session {
                 _ => self.note(kind, body)?,
             }
         }
+    }
+
+    /// Sends rows in the text format of COPY as the input of the statement `sql`.
+    ///
+    /// # Errors
+    ///
+    /// `query` names the statement in errors.
+    pub(super) async fn copy_in(
+        &mut self,
+        query: &'static str,
+        sql: &str,
+        rows: &Secret,
+    ) -> Result<(), EngineErrorKind> {
+        self.send(&message(b'Q', &[sql.as_bytes(), b"\0"])?).await?;
+        let mut result = Ok(());
+        loop {
+            let (kind, body) = self.next().await?;
+            match kind {
+                b'G' => {
+                    for chunk in rows.expose().chunks(COPY_CHUNK) {
+                        self.send(&message(b'd', &[chunk])?).await?;
+                    }
+                    self.send(&message(b'c', &[])?).await?;
+                }
+                b'E' if result.is_ok() => {
+                    let error = ServerError::parse(self.input.body(body));
+                    result = Err(Phase::Query(query).error(&error));
+                }
+                b'C' | b'E' => {}
+                b'Z' => return result,
+                _ => self.note(kind, body)?,
+            }
+        }
+    }
+
+    /// Sets how long each further step may take.
+    pub(super) fn set_hang(&mut self, hang: Duration) {
+        self.hang = hang;
     }
 
     /// Waits for a notification, or for the end of the connection, which the next query reports. To be dropped at any time.

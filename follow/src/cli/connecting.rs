@@ -1,0 +1,136 @@
+//! What the commands that connect once have in common: settings, a runtime, and errors with their exit codes.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use thiserror::Error;
+use tokio::runtime;
+
+use super::{ConfigOption, print_message};
+use crate::dump::DumpError;
+use crate::engine::EngineError;
+use crate::engine::any::EngineSettingsError;
+use crate::engine::postgres::PostgresSettingsError;
+use crate::load::LoadError;
+use crate::settings::source::{Source, SourceError};
+use crate::settings::{CredentialFileError, SettingError, Settings};
+
+/// A later attempt may succeed.
+const EX_TEMPFAIL: u8 = 75;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, Error)]
+pub(super) enum CommandError {
+    #[error("the settings have errors")]
+    Settings(Vec<SettingError>),
+    #[error("files that the settings name have errors")]
+    Files(Vec<CredentialFileError>),
+    #[error("error: --source: {0}")]
+    Source(#[from] SourceError),
+    #[error("error: {0}")]
+    EngineSettings(#[from] EngineSettingsError),
+    #[error("error: {0}")]
+    Postgres(#[from] PostgresSettingsError),
+    #[error(
+        "error: this command is for the schema of postmapd in PostgreSQL, and the source has tables of its own"
+    )]
+    NotOurSchema,
+    #[error("error: {0}")]
+    Engine(#[from] EngineError),
+    #[error("error: {0}")]
+    Dump(#[from] DumpError),
+    #[error("{0}")]
+    Load(LoadError),
+    #[error("error: cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error("error: cannot print: {0}")]
+    Output(io::Error),
+}
+
+impl From<LoadError> for CommandError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Engine(error) => Self::Engine(error),
+            other => Self::Load(other),
+        }
+    }
+}
+
+impl CommandError {
+    /// Prints the error, and returns the exit code.
+    pub(super) fn print(&self) -> ExitCode {
+        match self {
+            Self::Settings(errors) => errors.iter().for_each(print_message),
+            Self::Files(errors) => errors.iter().for_each(print_message),
+            Self::Load(error) => error.to_string().lines().for_each(print_message),
+            other => print_message(other),
+        }
+        match self {
+            Self::Engine(error) if error.kind.is_temporary() => ExitCode::from(EX_TEMPFAIL),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Reads the settings and checks the files that they name.
+pub(super) fn read_settings(path: &Path) -> Result<Settings, CommandError> {
+    let settings = Settings::read(path).map_err(CommandError::Settings)?;
+    settings.check_files().map_err(CommandError::Files)?;
+    Ok(settings)
+}
+
+/// Runs a future to its end.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CommandError> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)?;
+    let result = runtime.block_on(future);
+    // A name may still be looked up.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// Who connects to change the tables: the user of the settings reads them, and needs no other right.
+#[derive(Args)]
+pub(super) struct OwnerOptions {
+    #[command(flatten)]
+    pub(super) settings: ConfigOption,
+
+    /// The database and the user that owns the tables, instead of the setting source; without a password
+    #[arg(long, value_name = "URL")]
+    source: Option<String>,
+
+    /// The file with the password of this user, instead of the setting password_file
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl OwnerOptions {
+    /// Returns the user of the setting source, which reads the tables.
+    pub(super) fn reader(&self) -> Result<String, CommandError> {
+        let settings = Settings::read(&self.settings.config).map_err(CommandError::Settings)?;
+        Ok(settings.source.user)
+    }
+
+    /// Reads the settings, with the source and the password file of the options.
+    pub(super) fn read(&self) -> Result<Settings, CommandError> {
+        let mut settings = Settings::read(&self.settings.config).map_err(CommandError::Settings)?;
+        if settings.queries.is_some() {
+            return Err(CommandError::NotOurSchema);
+        }
+        if let Some(source) = &self.source {
+            settings.source = Source::parse(source)?;
+            // The password of another user.
+            settings.password_file = None;
+        }
+        if let Some(path) = &self.password_file {
+            settings.password_file = Some(path.clone());
+        }
+        settings.check_files().map_err(CommandError::Files)?;
+        Ok(settings)
+    }
+}
