@@ -174,3 +174,27 @@ fn tls() -> String {
     let via = "via=[0-9a-z][-0-9a-z_]*";
     format!("^((implicit|starttls)([ ,]+{policy})?([ ,]+{via})?|{policy}([ ,]+{via})?|{via})$")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ddl;
+
+    #[test]
+    fn names_are_quoted_and_nothing_is_left_to_fill_in() {
+        let text = ddl("select", Some("o'neil \"x\""));
+        assert!(text.contains("CREATE SCHEMA \"select\";"));
+        assert!(text.contains("TO \"o'neil \"\"x\"\"\";"));
+        assert!(text.contains("pg_notify('select', '')"));
+        for name in [
+            "{schema}",
+            "{version}",
+            "{grants}",
+            "{sender}",
+            "{tls}",
+            "{channel}",
+        ] {
+            assert!(!text.contains(name), "{name}");
+        }
+        assert!(!ddl("postmapd", None).contains("GRANT"));
+    }
+}

@@ -16,7 +16,7 @@ SET LOCAL standard_conforming_strings = on;
 DO $$ BEGIN
   IF current_setting('server_encoding') <> 'UTF8' THEN
     RAISE EXCEPTION 'the encoding of this database is %, and that of the tables of postmapd must be UTF8',
-      current_setting('server_encoding') USING HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
+      current_setting('server_encoding') USING ERRCODE = 'feature_not_supported', HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
   END IF;
 END $$;
 
@@ -132,9 +132,11 @@ CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINE
 DECLARE
   -- More keys than this in one statement are recorded as "many rows".
   most CONSTANT bigint := 50000;
-  -- So many revisions are kept, and older ones forgotten once in so many.
-  kept CONSTANT bigint := 4096;
+  -- Once in so many revisions, those before the last so many are forgotten, or more if the log is very long.
   once_in CONSTANT bigint := 256;
+  kept bigint := 4096;
+  kept_of_long_log CONSTANT bigint := 16;
+  most_in_log CONSTANT bigint := 1000000;
   keys text[];
   new_revision bigint;
   new_version uuid;
@@ -156,14 +158,17 @@ BEGIN
   UPDATE {schema}.state SET revision = revision + 1, version = gen_random_uuid(), at = clock_timestamp()
     RETURNING revision, version INTO new_revision, new_version;
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'the table {schema}.state has no row' USING HINT = 'Restore it, or create the tables of postmapd again.';
+    RAISE EXCEPTION 'the table {schema}.state has no row' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Restore it, or create the tables of postmapd again.';
   END IF;
   IF TG_OP = 'TRUNCATE' OR cardinality(keys) > most THEN
     INSERT INTO {schema}.change VALUES (new_revision, new_version, TG_ARGV[0]::"char", NULL);
   ELSE
     INSERT INTO {schema}.change SELECT new_revision, new_version, TG_ARGV[0]::"char", unnest(keys);
   END IF;
-  IF new_revision % once_in = 0 AND new_revision > kept THEN
+  IF new_revision % once_in = 0 THEN
+    IF (SELECT count(*) FROM (SELECT FROM {schema}.change LIMIT most_in_log + 1) AS part) > most_in_log THEN
+      kept := kept_of_long_log;
+    END IF;
     DELETE FROM {schema}.change WHERE revision < new_revision - kept;
     UPDATE {schema}.state SET pruned = greatest(pruned, new_revision - kept);
   END IF;
@@ -173,8 +178,19 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION record_change() FROM PUBLIC;
 
+-- Before the first row of a statement is locked, so that two transactions that change the same rows in another order do not wait
+-- for each other.
+CREATE FUNCTION lock_state() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM FROM {schema}.state FOR NO KEY UPDATE;
+  RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION lock_state() FROM PUBLIC;
+
 DO $$ DECLARE t text[]; BEGIN
   FOREACH t SLICE 1 IN ARRAY ARRAY[['relay', 'r'], ['credential', 'c'], ['relay_tls', 't']] LOOP
+    EXECUTE format('CREATE TRIGGER locks BEFORE INSERT OR UPDATE OR DELETE ON %I '
+      'FOR EACH STATEMENT EXECUTE FUNCTION lock_state()', t[1]);
     EXECUTE format('CREATE TRIGGER inserted AFTER INSERT ON %I REFERENCING NEW TABLE AS new_rows '
       'FOR EACH STATEMENT EXECUTE FUNCTION record_change(%L)', t[1], t[2]);
     EXECUTE format('CREATE TRIGGER updated AFTER UPDATE ON %I REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows '

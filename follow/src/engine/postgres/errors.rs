@@ -29,6 +29,10 @@ impl Phase {
         match (error.code.as_str(), class.as_str(), self) {
             (_, "28", _) => EngineErrorKind::Login(text),
             ("42501", ..) => EngineErrorKind::Rights(text),
+            // What is to be created exists.
+            ("42P06" | "42P07" | "42710", _, Self::Query(query)) => {
+                EngineErrorKind::Query { query, message: text }
+            }
             (_, "3D", _) => EngineErrorKind::Tables(text, "correct the database in source"),
             (_, "3F" | "42", _) => EngineErrorKind::Tables(text, self.help()),
             // Shutting down, starting up, too many connections, and what a pooler reports for a server that is away.
@@ -50,7 +54,7 @@ impl Phase {
 /// Returns the message and the SQLSTATE, or only the latter.
 fn text(error: &ServerError) -> String {
     let shown = [
-        "08", "25", "28", "3D", "3F", "39", "40", "42", "53", "54", "55", "57", "58",
+        "08", "0A", "23", "25", "28", "3D", "3F", "39", "40", "42", "53", "54", "55", "57", "58",
     ];
     let ServerError { code, message } = error;
     match code.get(..2) {

@@ -85,3 +85,45 @@ pub(super) async fn connect_tcp(
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+    use std::time::Duration;
+
+    use super::{connect_tcp, name};
+    use crate::engine::EngineErrorKind;
+    use crate::settings::Tls;
+    use crate::settings::source::Host;
+
+    async fn connect(address: SocketAddr) -> Result<(), EngineErrorKind> {
+        let stream = connect_tcp(address, Tls::Off, Duration::from_secs(60)).await;
+        stream.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn without_tls_no_address_of_a_network_is_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(connect(SocketAddr::from(([127, 0, 0, 1], port))).await, Ok(()));
+        // Some of them lead to this host too.
+        for address in ["0.0.0.0", "192.0.2.1", "::", "2001:db8::1", "::ffff:192.0.2.1"] {
+            let error = connect(SocketAddr::new(address.parse().unwrap(), port)).await;
+            assert_eq!(error, Err(EngineErrorKind::PlainNetwork(address.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_host_in_an_error_is_that_of_the_settings() {
+        for (host, expected) in [
+            (Host::Tcp("db.test".to_owned(), 5432), "db.test:5432"),
+            (Host::Tcp("2001:db8::1".to_owned(), 1), "[2001:db8::1]:1"),
+            (
+                Host::Unix("/run/postgresql".into(), 5432),
+                "/run/postgresql/.s.PGSQL.5432",
+            ),
+        ] {
+            assert_eq!(name(&host), expected);
+        }
+    }
+}

@@ -198,3 +198,87 @@ impl ServerError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Columns, Input, MAX_MESSAGE, ServerError, message};
+    use crate::engine::EngineErrorKind;
+
+    /// Gives the bytes to the input in pieces, and returns the messages.
+    fn messages(bytes: &[u8], piece: usize) -> Result<Vec<(u8, Vec<u8>)>, EngineErrorKind> {
+        let (mut input, mut found) = (Input::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let room = input.room();
+                let length = room.len().min(rest.len());
+                room[..length].copy_from_slice(&rest[..length]);
+                input.received(length);
+                rest = &rest[length..];
+                while let Some((kind, body)) = input.take()? {
+                    found.push((kind, input.body(body).to_vec()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    proptest! {
+        #[test]
+        fn messages_are_the_same_however_they_arrive(
+            sent in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..200)), 0..20),
+            piece in 1_usize..100,
+        ) {
+            let mut bytes = Vec::new();
+            for (kind, body) in &sent {
+                bytes.extend(message(*kind, &[body]).unwrap().expose());
+            }
+            prop_assert_eq!(messages(&bytes, piece).unwrap(), sent);
+        }
+
+        #[test]
+        fn no_bytes_of_a_server_are_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), piece in 1_usize..300) {
+            let _ = messages(&bytes, piece);
+            let _ = ServerError::parse(&bytes);
+            if let Ok(columns) = Columns::parse(&bytes) {
+                let _ = (columns.all().len(), columns.get(0), columns.get(99));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_longer_than_any_row_is_refused_before_it_arrives() {
+        let mut bytes = b"D".to_vec();
+        bytes.extend(u32::try_from(MAX_MESSAGE + 5).unwrap().to_be_bytes());
+        assert!(matches!(messages(&bytes, 5), Err(EngineErrorKind::Result { .. })));
+        assert!(matches!(
+            messages(b"D\xff\xff\xff\xff", 5),
+            Err(EngineErrorKind::Result { .. })
+        ));
+        assert!(matches!(
+            messages(b"D\0\0\0\x03", 5),
+            Err(EngineErrorKind::Lost(_))
+        ));
+    }
+
+    #[test]
+    fn an_error_has_its_code_and_its_message_and_no_detail() {
+        let error = ServerError::parse(b"SERROR\0C23505\0Mduplicate\nkey\0DKey (p)=(hunter2)\0\0");
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str()),
+            ("23505", "duplicate\\nkey")
+        );
+    }
+
+    #[test]
+    fn a_column_that_does_not_come_is_null() {
+        let columns = Columns::parse(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff").unwrap();
+        assert_eq!(columns.all(), [Some(&b"a"[..]), None]);
+        assert_eq!(
+            (columns.get(0), columns.get(1), columns.get(2)),
+            (Some(&b"a"[..]), None, None)
+        );
+    }
+}

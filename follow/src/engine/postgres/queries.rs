@@ -4,6 +4,8 @@
 //! number of rows and two sums of hashes of whole rows, with random seeds. The server computes it, so the rows are sent only if it
 //! has changed. It is shown only as a keyed digest: the difference of two sums would allow passwords to be tried.
 //!
+//! `NOTIFY postmapd`, or the name in the setting `schema`, is a hint here too: it ends the wait for the next poll.
+//!
 //! Limits: a change of nothing but the order of rows is seen only in a query with `ORDER BY`; without it, the order of rows with
 //! equal keys has no meaning.
 
