@@ -109,10 +109,10 @@ fn a_server_that_has_no_place_or_is_not_ready_is_tried_again() {
 fn the_next_host_is_tried_after_any_error() {
     let server = Postgres::start();
     init(&server);
-    let nobody_listens = free_port();
+    let closed_port = free_port();
     let unix = server.sockets().to_str().unwrap().replace('/', "%2F");
     let source = format!(
-        "postgres://reader@127.0.0.1:{nobody_listens},%2Fabsent,{unix}:{}/mail",
+        "postgres://reader@127.0.0.1:{closed_port},%2Fabsent,{unix}:{}/mail",
         server.port()
     );
     assert!(read(&settings_of(&source, "tls = \"off\""), None).reading.is_ok());
