@@ -21,14 +21,14 @@ pub(super) fn render(report: &Report, started: SystemTime) -> String {
         "The version of postmapd-follow.",
     );
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    source(report, &mut text);
+    source(report, started, &mut text);
     tables(report, &mut text);
     publications(report, &mut text);
     process::render(started, &mut text);
     text.finish()
 }
 
-fn source(report: &Report, text: &mut Exposition) {
+fn source(report: &Report, started: SystemTime, text: &mut Exposition) {
     text.family(
         "postmapd_follow_connected",
         Kind::Gauge,
@@ -44,9 +44,9 @@ fn source(report: &Report, text: &mut Exposition) {
     text.family(
         "postmapd_follow_confirmed_timestamp_seconds",
         Kind::Gauge,
-        "Unix time at which the active tables were last known to be those of the source; 0 if never.",
+        "Unix time at which the active tables were last known to be those of the source; the start of the process until then.",
     );
-    text.sample(&[], report.confirmed.map_or_else(|| "0".to_owned(), timestamp));
+    text.sample(&[], timestamp(report.confirmed.unwrap_or(started)));
 }
 
 fn tables(report: &Report, text: &mut Exposition) {

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -108,33 +108,29 @@ impl Run {
             .map_err(EndError::system(
                 "cannot start the thread that follows the source",
             ))?;
-        runtime.block_on(async {
+        let has_ended = runtime.block_on(async {
             let systemd = SystemdNotifier::start(&status, settings.stale_after, &liveness);
             if !listeners.is_empty() {
                 tokio::spawn(serve(listeners, admin));
             }
-            tokio::select! {
-                () = signals.until_end() => {}
-                _ = &mut ended => {}
-            }
+            let has_failed = tokio::select! {
+                () = signals.until_end() => false,
+                _ = &mut ended => true,
+            };
             // A publication ends as a whole; anything else of the thread ends now.
             drop(stop);
-            let (_, ()) = tokio::join!(timeout(STOP_TIMEOUT, ended), systemd.stop());
+            let end = async { has_failed || timeout(STOP_TIMEOUT, ended).await.is_ok() };
+            tokio::join!(end, systemd.stop()).0
         });
         // Removes the socket of the admin listener.
         runtime.shutdown_background();
-        end_of(thread)
+        if !has_ended {
+            // It hangs in the file system, and ends with the process. The next start removes what it leaves.
+            return Ok(());
+        }
+        // The panic hook has logged where.
+        thread.join().unwrap_or(Err(EndError::Panicked))
     }
-}
-
-/// Returns the result of the thread. One that hangs in the file system ends with the process: the next start removes what it leaves.
-fn end_of(thread: JoinHandle<Result<(), EndError>>) -> Result<(), EndError> {
-    if !thread.is_finished() {
-        return Ok(());
-    }
-    // The panic hook has logged where.
-    let panicked = |_| Err(EndError::Panicked);
-    thread.join().unwrap_or_else(panicked)
 }
 
 fn runtime() -> Result<Runtime, EndError> {

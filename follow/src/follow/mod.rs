@@ -210,6 +210,8 @@ impl<E: Engine> Follower<E> {
                     self.status.not_published(Outcome::Refused, &emptied);
                 }
                 Attempt::Failed(error) => {
+                    // Perhaps the changes do not fit the active files.
+                    self.is_confirmed = false;
                     self.log_disk_outage(&error);
                     self.status.not_published(Outcome::Failed, &error);
                 }

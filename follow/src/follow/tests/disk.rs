@@ -86,6 +86,22 @@ async fn tables_that_cannot_be_flushed_are_active_and_flushed_later_without_a_re
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_that_do_not_fit_the_active_files_lead_to_a_read_of_everything() {
+    let world = World::new(Content::new(1, 3));
+    world
+        .follow(async |world, status| {
+            world.until_current().await;
+            let generation = fs::canonicalize(world.directory.path().join("..data")).unwrap();
+            fs::write(generation.join("postfix-relaymap.cf"), "@edited.test [r.test]\n").unwrap();
+            world.source.change_on(Content::new(2, 3));
+            let taken = world.until_current().await;
+            assert!(taken <= DISK_WAITS[0] + INTERVAL * 2, "{taken:?}");
+            assert_eq!(count(&status.report(), Outcome::Failed), 1);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_row_is_logged_once_without_its_value_and_again_after_it_was_good() {
     let good = Content::new(1, 3);
     let bad = |number: u64| {
