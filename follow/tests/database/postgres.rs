@@ -112,6 +112,11 @@ impl Postgres {
 
     /// Starts a standby of this server.
     pub fn start_standby(&self) -> Self {
+        self.start_standby_with("")
+    }
+
+    /// Starts a standby with more lines of postgresql.conf; it refuses limits below those of this server.
+    pub fn start_standby_with(&self, settings: &str) -> Self {
         let directory = owned_directory();
         let data = directory.path().join("data");
         let mut backup = Command::new(programs().join("pg_basebackup"));
@@ -128,7 +133,7 @@ impl Postgres {
             .arg(self.sockets())
             .arg(format!("--port={}", self.port));
         run(as_owner(&mut backup));
-        Self::start_in(directory, "")
+        Self::start_in(directory, settings)
     }
 
     fn start_in(directory: TempDir, settings: &str) -> Self {
