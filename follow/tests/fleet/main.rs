@@ -19,9 +19,7 @@ mod scenarios;
 
 use std::time::Duration;
 
-use scenarios::{
-    bad_rows, cost, failover, hints, kills, latency, outages, rejections, restarts, starts, transfer,
-};
+use scenarios::{bad_rows, cost, failover, hints, kills, latency, outages, rejections, restarts, starts};
 
 #[test]
 fn every_server_answers_with_each_change() {
