@@ -15,7 +15,7 @@ use super::error::{DirectoryError, DirectoryErrorKind};
 use crate::rows;
 
 /// The size of a buffer in bytes: any line has room.
-const BUFFER: usize = 4 * (line::MAX_LINE + 1);
+const BUFFER: usize = line::MAX_LINE + 1;
 
 /// How many entries a file has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +138,10 @@ pub(super) struct LineWriter {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     file: File,
+    /// Wiped at the end, and not each time that it was written.
     buffer: Secret,
+    /// How much of it is to be written.
+    used: usize,
     digest: KeyedDigest,
 }
 
@@ -158,7 +161,8 @@ impl LineWriter {
             disk: Arc::clone(disk),
             path,
             file,
-            buffer: Secret::with_capacity(BUFFER),
+            buffer: Secret::from(vec![0; BUFFER]),
+            used: 0,
             digest,
         })
     }
@@ -169,11 +173,21 @@ impl LineWriter {
 
     /// Appends a line.
     pub(super) fn append(&mut self, line: &[u8]) -> Result<(), DirectoryError> {
-        if self.buffer.len() + line.len() > BUFFER {
+        if self.used + line.len() > BUFFER {
             self.write()?;
         }
-        self.buffer.append(line);
-        Ok(())
+        match self
+            .buffer
+            .expose_mut()
+            .get_mut(self.used..self.used + line.len())
+        {
+            Some(free) => {
+                free.copy_from_slice(line);
+                self.used += line.len();
+                Ok(())
+            }
+            None => Err(self.error(ErrorKind::InvalidInput.into())),
+        }
     }
 
     /// Writes what is left, and returns the digest of the file.
@@ -183,14 +197,19 @@ impl LineWriter {
     }
 
     fn write(&mut self) -> Result<(), DirectoryError> {
-        if self.buffer.is_empty() {
+        let text = self.buffer.expose().get(..self.used).unwrap_or_default();
+        if text.is_empty() {
             return Ok(());
         }
-        self.digest.update(self.buffer.expose());
-        self.disk
-            .append(&mut self.file, self.buffer.expose())
-            .map_err(DirectoryErrorKind::system("write it", &self.path))?;
-        self.buffer.truncate(0);
+        self.digest.update(text);
+        if let Err(error) = self.disk.append(&mut self.file, text) {
+            return Err(self.error(error));
+        }
+        self.used = 0;
         Ok(())
+    }
+
+    fn error(&self, error: io::Error) -> DirectoryError {
+        DirectoryErrorKind::system("write it", &self.path)(error)
     }
 }

@@ -17,8 +17,9 @@ pub(super) struct Merge {
     path: PathBuf,
     spec: &'static TableSpec,
     lines: LineReader,
-    /// The key of the last line that was copied or dropped.
+    /// The key of the last line that was copied or dropped, and room for more.
     previous: Secret,
+    previous_length: usize,
     /// The lines that were copied or dropped.
     counts: Counts,
 }
@@ -31,6 +32,7 @@ impl Merge {
             spec,
             lines,
             previous: Secret::default(),
+            previous_length: 0,
             counts: Counts::default(),
         })
     }
@@ -74,13 +76,24 @@ impl Merge {
         if !is_wanted(key) {
             return Ok(false);
         }
-        if key < self.previous.expose() {
+        if self
+            .previous
+            .expose()
+            .get(..self.previous_length)
+            .is_some_and(|previous| key < previous)
+        {
             let reason =
                 "the keys of the active file are not in ascending order, so changes cannot be merged into it";
             return Err(DirectoryErrorKind::Inconsistent(reason).at(&self.path));
         }
-        self.previous.truncate(0);
-        self.previous.append(key);
+        if self.previous.len() < key.len() {
+            self.previous = Secret::from(vec![0; 2 * key.len()]);
+        }
+        // Without wiping what will be overwritten, for each line.
+        if let Some(previous) = self.previous.expose_mut().get_mut(..key.len()) {
+            previous.copy_from_slice(key);
+        }
+        self.previous_length = key.len();
         self.counts.add(value);
         let length = line.len();
         if let Some(to) = to {

@@ -125,10 +125,11 @@ impl Staging {
         &self.first_bad_rows
     }
 
-    /// Returns a table that was read, has no entry now, and has some in the active generation.
+    /// Returns a table that was read, has no entry now, and has some in the active generation. `None` after an error, because
+    /// of which rows were not taken.
     #[must_use]
     pub fn emptied(&self) -> Option<Table> {
-        let base = self.base.as_deref()?;
+        let base = self.base.as_deref().filter(|_| self.error.is_none())?;
         let current = self.current.as_ref().map(|current| current.table);
         let had_entries = |table: &Table| base.files.get(table).is_some_and(|file| file.counts.entries > 0);
         let mut read = self.files.keys().copied().chain(current);

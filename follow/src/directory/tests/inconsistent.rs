@@ -15,9 +15,9 @@ fn relay(key: &str) -> Row<'_> {
     row(Table::Relay, key, "[r.test]")
 }
 
-#[test]
-fn a_read_that_cannot_become_files_is_an_error_and_leaves_the_active_ones() {
-    let reads: [(BadRead, &str); 12] = [
+/// Reads and what is wrong with them.
+fn bad_reads() -> [(BadRead, &'static str); 12] {
+    [
         (|_| (), "returned nothing"),
         (|staging| staging.table(Table::Relay), "before its read began"),
         (
@@ -96,14 +96,27 @@ fn a_read_that_cannot_become_files_is_an_error_and_leaves_the_active_ones() {
             },
             "a table twice",
         ),
-    ];
+    ]
+}
+
+#[test]
+fn a_read_that_cannot_become_files_is_an_error_and_leaves_the_active_ones() {
     let temp = tempfile::tempdir().unwrap();
     let mut directory = start(temp.path()).unwrap();
     publish(&mut directory, 3).unwrap();
     directory.sync().unwrap();
     let before = names(temp.path());
-    for (read, message) in reads {
-        let error = publish_read(&mut directory, 4, read).unwrap_err();
+    for (read, message) in bad_reads() {
+        let mut staging = directory.stage().unwrap();
+        read(&mut staging);
+        // The rows that came before the error are not all.
+        assert_eq!(
+            staging
+                .emptied()
+                .filter(|_| message != "did not return all tables"),
+            None
+        );
+        let error = directory.publish(staging, &provenance(4)).unwrap_err();
         assert!(
             matches!(error.kind, DirectoryErrorKind::Inconsistent(_)),
             "{error}"
