@@ -196,11 +196,21 @@ async fn the_active_tables_stay_while_the_source_is_away_and_each_outage_is_logg
                 world.until_current().await;
                 until(|| status.report().is_connected).await;
                 assert_eq!(status.report().not_ready_reason(Duration::from_secs(60)), None);
+                // The waits of the next outage begin with the first one again.
+                let connects = || world.source.times(|call| call == Call::Connect);
+                let before = connects().len();
+                world.source.cut();
+                until(|| !status.report().is_connected).await;
+                let lost = Instant::now();
+                until(|| connects().len() > before).await;
+                assert!(lost.elapsed() <= SOURCE_WAITS[0] + Duration::from_millis(10));
+                world.until_current().await;
+                until(|| status.report().error().is_none()).await;
             }
         })
         .await;
-    assert_eq!(world.log.with("WARN the source is unavailable; keeping").len(), 2);
-    assert_eq!(world.log.with("available again").len(), 2);
+    assert_eq!(world.log.with("WARN the source is unavailable; keeping").len(), 4);
+    assert_eq!(world.log.with("available again").len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,15 +350,13 @@ async fn the_same_version_after_a_new_connection_is_confirmed_and_replaces_nothi
         .await;
     // A new process finds them, too.
     let generation = link();
+    let (follower, status) = world.start();
+    assert!(world.is_active(&status));
+    let reason = status.report().not_ready_reason(Duration::from_secs(60));
+    assert!(reason.unwrap().contains("has not been read since the start"));
+    drop(follower);
     world
-        .follow(async |world, status| {
-            assert!(world.is_active(&status));
-            assert!(
-                status
-                    .report()
-                    .not_ready_reason(Duration::from_secs(60))
-                    .is_some()
-            );
+        .follow(async |_, status| {
             until(|| status.report().confirmed.is_some()).await;
             assert_eq!(link(), generation);
         })
