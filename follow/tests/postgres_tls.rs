@@ -107,6 +107,9 @@ fn a_server_that_does_not_prove_its_name_gets_neither_user_nor_password() {
     enable_tls(&server, &authority.issue("server", "DNS:localhost", -1));
     refused("localhost", &ca(&authority), "has expired");
 
+    enable_tls(&server, &authority.itself());
+    refused("localhost", &ca(&authority), "CA:FALSE");
+
     server.set("ssl = off");
     let before = proxy.sent().len();
     let read = read_from("localhost", proxy.port(), "of reader", &ca(&authority));

@@ -25,8 +25,9 @@ impl Authority {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         new_key(&path("ca.key"));
-        let mut request =
-            openssl("req -x509 -days 30 -subj /CN=authority -addext basicConstraints=critical,CA:TRUE");
+        let mut request = openssl(
+            "req -x509 -days 30 -subj /CN=authority -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:TRUE",
+        );
         run(request
             .arg("-key")
             .arg(path("ca.key"))
@@ -42,6 +43,14 @@ impl Authority {
     /// Its own certificate.
     pub fn certificate(&self) -> PathBuf {
         self.path("ca.pem")
+    }
+
+    /// Its own certificate and key, as a server without an authority often has them.
+    pub fn itself(&self) -> Certificate {
+        Certificate {
+            certificate: self.path("ca.pem"),
+            key: self.path("ca.key"),
+        }
     }
 
     /// Issues a certificate, for example for `DNS:localhost`. It has expired if `days` is negative.

@@ -116,6 +116,10 @@ fn tls_text(error: &TlsError) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "the certificate is for another name than the host in source"
             }
+            // As `openssl req -x509` makes it: it may sign others, and so a client must not accept it for a host.
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                "the certificate is one of an authority (CA:TRUE); issue one for the server, with basicConstraints CA:FALSE"
+            }
             _ => return error.to_string(),
         },
         TlsError::AlertReceived(
