@@ -6,7 +6,8 @@
 //!
 //! `NOTIFY postmapd`, or the name in the setting `schema`, is a hint here too: it ends the wait for the next poll.
 //!
-//! Limits: a change of nothing but the order of rows is seen only in a query with `ORDER BY`; without it, the order of rows with
+//! Limits: the fingerprint of a million rows takes a second or more, and has the deadline `hang`; a query `version` has none of this
+//! cost. A change of nothing but the order of rows is seen only in a query with `ORDER BY`; without it, the order of rows with
 //! equal keys has no meaning.
 
 use std::fmt::Write as _;
@@ -177,7 +178,7 @@ impl QuerySet {
             // Writing to a String does not fail.
             let _ = write!(
                 fingerprint,
-                ", coalesce(sum(pg_catalog.hashtextextended(postmapd_text, {seed})::numeric), 0)"
+                ", coalesce(sum(pg_catalog.hashtextextended(postmapd_text, {seed})), 0)"
             );
         }
         let _ = write!(
