@@ -15,3 +15,4 @@ mod failures;
 mod follower;
 mod rows;
 mod snapshots;
+mod tls;
