@@ -13,6 +13,7 @@ mod database;
 
 mod failures;
 mod follower;
+mod guides;
 mod rows;
 mod snapshots;
 mod tls;

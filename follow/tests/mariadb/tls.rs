@@ -75,7 +75,7 @@ fn assert_nothing_readable(sent: &[u8]) {
 }
 
 #[test]
-fn a_server_with_a_certificate_for_its_name_is_read_and_nobody_on_the_way_reads_user_or_password() {
+fn a_server_with_a_certificate_for_its_name_is_read_and_neither_user_nor_password_is_readable_on_the_way() {
     let authority = Authority::new();
     let server = start(&authority.issue("server", "DNS:localhost", 30));
     let settings = Settings::new();

@@ -14,7 +14,7 @@ use super::{ELSEWHERE, is_elsewhere};
 use crate::harness::daemon::finish;
 
 /// The documents whose commands are run from the first to the last, and the test of each.
-const FOLLOWED: [(&str, &str); 8] = [
+const FOLLOWED: [(&str, &str); 11] = [
     ("README.md", "readme.rs"),
     (
         "contrib/guides/replace-hash-on-a-host.md",
@@ -32,6 +32,19 @@ const FOLLOWED: [(&str, &str); 8] = [
         "guides/own_services.rs",
     ),
     ("contrib/guides/sendmail-and-exim.md", "guides/sendmail_exim.rs"),
+    // With a MariaDB server.
+    (
+        "contrib/guides/relays-from-mailcow.md",
+        "../../follow/tests/mariadb/guides.rs",
+    ),
+    (
+        "contrib/guides/relays-from-ispconfig.md",
+        "../../follow/tests/mariadb/guides.rs",
+    ),
+    (
+        "contrib/guides/relays-from-iredmail.md",
+        "../../follow/tests/mariadb/guides.rs",
+    ),
 ];
 
 /// The documents for users. Those of benches and fuzz are for developers.
