@@ -1,6 +1,6 @@
 //! Why the directory cannot be used or changed, and what to do.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -38,15 +38,33 @@ pub enum DirectoryErrorKind {
     #[error("{0}; nothing was published, and the next read is of all rows")]
     Inconsistent(&'static str),
     /// The system reports an error.
-    #[error(
-        "cannot {operation}: {source}; check the free space and the rights of the user of postmapd-follow"
-    )]
+    #[error("cannot {operation}: {source}; {}", what_to_do(source))]
     System {
         /// What failed: `write it`.
         operation: &'static str,
         /// The error.
         source: io::Error,
     },
+}
+
+/// Returns what to do about an error of the system.
+fn what_to_do(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull => {
+            "free space there: all tables are written again before the old files are removed"
+        }
+        ErrorKind::QuotaExceeded => "raise the quota of the user of postmapd-follow",
+        ErrorKind::FileTooLarge => {
+            "raise the file size limit of postmapd-follow (LimitFSIZE= of its unit, or ulimit -f)"
+        }
+        ErrorKind::PermissionDenied => {
+            "make the user of postmapd-follow the owner of the directory dir and of the files in it"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount the file system of dir writable, or name dir in ReadWritePaths= of the unit"
+        }
+        _ => "check the file system of dir, and the system log",
+    }
 }
 
 impl DirectoryErrorKind {

@@ -18,6 +18,7 @@ pub struct Setup {
     temp: TempDir,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    within: Vec<String>,
 }
 
 impl Setup {
@@ -28,6 +29,7 @@ impl Setup {
             temp,
             environment: Vec::new(),
             arguments: Vec::new(),
+            within: Vec::new(),
         };
         fs::create_dir(setup.directory()).unwrap();
         let admin = if lines.contains("admin = ") {
@@ -52,6 +54,12 @@ impl Setup {
     /// With an argument of each command.
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// By a program, which gets the program with its arguments as its last arguments, and executes it.
+    pub fn within(mut self, words: &[&str]) -> Self {
+        self.within = words.iter().copied().map(str::to_owned).collect();
         self
     }
 
@@ -102,8 +110,11 @@ impl Setup {
 
     /// A command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postmapd-follow"));
+        let program = env!("CARGO_BIN_EXE_postmapd-follow");
+        let mut words = self.within.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .args(arguments)
             .arg("--config")
             .arg(self.settings())
