@@ -1,6 +1,10 @@
 //! `postmapd-follow run` with the tables of another program, in PostgreSQL and in MariaDB.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something fails"
+)]
 
 mod database;
 
