@@ -8,6 +8,7 @@ use postmapd_follow::engine::EngineErrorKind as Kind;
 
 use super::database::mariadb::MariaDb;
 use super::database::postgres::free_port;
+use super::database::processes::wait_for;
 use super::follower::Follower;
 
 const TABLES: &str = "CREATE TABLE relay (k VARCHAR(99) PRIMARY KEY, v VARCHAR(99));
@@ -105,6 +106,29 @@ fn a_server_that_ends_or_hangs_in_the_middle_of_the_rows_is_an_error() {
         assert!(!read.rows.is_empty());
         drop(connection);
         assert_eq!(follower.runtime.metrics().num_alive_tasks(), 0);
+    }
+}
+
+#[test]
+fn the_server_ends_a_query_for_which_nothing_waits_any_more() {
+    let server = start();
+    let sleeping = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(1000)%' AND info NOT LIKE '%LIKE%'";
+    for setting in [
+        "relay = \"SELECT k, SLEEP(1000) FROM relay\"",
+        "relay = \"SELECT k, v FROM relay\"\nversion = \"SELECT SLEEP(1000)\"",
+    ] {
+        let mut follower = follow(&server.source("root"), "hang = 0.5", setting);
+        for _ in 0..3 {
+            let mut connection = follower.connect();
+            let error = follower.try_state(&mut connection).unwrap_err();
+            assert!(error.kind.is_temporary(), "{error}");
+            let mut connection = follower.connect();
+            let error = follower.try_read(&mut connection).0.unwrap_err();
+            assert!(error.kind.is_temporary(), "{error}");
+        }
+        wait_for("the end of the queries", || {
+            (server.sql("mail", sleeping) == "0").then_some(())
+        });
     }
 }
 

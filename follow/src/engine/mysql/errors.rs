@@ -114,14 +114,17 @@ fn server_error(query: &'static str, error: &ServerError) -> EngineErrorKind {
                 _ => "the syntax is wrong, or the server needs another one".to_owned(),
             }),
         },
+        // STATEMENT_TIMEOUT, QUERY_TIMEOUT
+        1969 | 3024 => EngineErrorKind::Query {
+            query,
+            message: numbered("it takes longer than hang; raise hang, or set version in [queries]"),
+        },
         // CON_COUNT, TOO_MANY_USER_CONNECTIONS, USER_LIMIT_REACHED, SERVER_SHUTDOWN, LOCK_WAIT_TIMEOUT, LOCK_DEADLOCK,
-        // QUERY_INTERRUPTED, CONNECTION_KILLED, STATEMENT_TIMEOUT, QUERY_TIMEOUT, CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
-        1040 | 1203 | 1226 | 1053 | 1205 | 1213 | 1317 | 1927 | 1969 | 3024 | 1792 => {
-            EngineErrorKind::Query {
-                query,
-                message: numbered(&message()),
-            }
-        }
+        // QUERY_INTERRUPTED, CONNECTION_KILLED, CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+        1040 | 1203 | 1226 | 1053 | 1205 | 1213 | 1317 | 1927 | 1792 => EngineErrorKind::Query {
+            query,
+            message: numbered(&message()),
+        },
         _ => EngineErrorKind::Query {
             query,
             message: numbered(

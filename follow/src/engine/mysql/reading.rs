@@ -17,6 +17,9 @@ use crate::settings::Queries;
 /// The statements of a transaction, as errors name them.
 const TRANSACTION: &str = "the transaction";
 
+/// How long the server may work on the rows of a query. It ends a query whose reader has gone away.
+const MAX_ROWS_TIME: Duration = Duration::from_secs(600);
+
 /// How often a snapshot is taken again because of a commit between the query `version` and the snapshot.
 const MAX_SNAPSHOTS: usize = 10;
 
@@ -36,6 +39,8 @@ pub(super) struct Session {
     shared: Shared,
     /// Whether no answer of the server is missing.
     is_idle: bool,
+    /// How long the server may work on a query.
+    limit: Option<Duration>,
 }
 
 impl Drop for Session {
@@ -54,6 +59,7 @@ impl Session {
             connection: Some(connection),
             shared,
             is_idle: true,
+            limit: None,
         }
     }
 
@@ -71,6 +77,7 @@ impl Session {
     /// Returns the state of the results.
     pub(super) async fn state(&mut self) -> Result<State, EngineErrorKind> {
         self.is_idle = false;
+        self.limit(self.shared.hang).await?;
         self.begin().await?;
         let version = self.version().await?;
         self.execute("COMMIT").await?;
@@ -81,7 +88,9 @@ impl Session {
     /// Reads all results as of one state.
     pub(super) async fn read(&mut self, rows: &mut dyn Rows) -> Result<Reading, EngineErrorKind> {
         self.is_idle = false;
+        self.limit(self.shared.hang).await?;
         let version = self.begin_at_version().await?;
+        self.limit(MAX_ROWS_TIME).await?;
         rows.begin(Extent::Everything);
         let queries = Arc::clone(&self.shared.queries);
         for query in queries.tables() {
@@ -95,6 +104,7 @@ impl Session {
             })
             .await?;
         }
+        self.limit(self.shared.hang).await?;
         if self.version().await? != version {
             return Err(EngineErrorKind::Changing);
         }
@@ -124,6 +134,23 @@ impl Session {
             self.execute("COMMIT").await?;
         }
         Err(EngineErrorKind::Changing)
+    }
+
+    /// Sets how long the server may work on a query. This program waits no longer for it, and a server that is too slow must not
+    /// get one more such query with each connection.
+    async fn limit(&mut self, limit: Duration) -> Result<(), EngineErrorKind> {
+        if self.limit == Some(limit) {
+            return Ok(());
+        }
+        // A comment with M is for MariaDB alone, and MariaDB ignores one with a number from 50700 on.
+        let sql = format!(
+            "SET SESSION /*M!100100 max_statement_time = {} */ /*!50708 max_execution_time = {} */",
+            limit.as_secs_f64(),
+            limit.as_millis()
+        );
+        self.execute(&sql).await?;
+        self.limit = Some(limit);
+        Ok(())
     }
 
     async fn begin(&mut self) -> Result<(), EngineErrorKind> {
