@@ -64,7 +64,7 @@ impl Candidate {
         };
         let value_of_tls = |text: &String| {
             self.table == "relay_tls"
-                && (text.contains(|c: char| c == '#' || c.is_control())
+                && (text.contains('#')
                     || !text.is_ascii()
                     || text.starts_with([' ', ','])
                     || text.ends_with([' ', ',']))

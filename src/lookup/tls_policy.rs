@@ -237,6 +237,9 @@ pub(crate) fn recognized_len(value: &[u8]) -> usize {
 
 /// Parses a value.
 pub fn parse(value: &[u8]) -> Result<TlsSetting, TlsError> {
+    if let Some(at) = value.iter().position(|c| c.is_ascii_control() && *c != b'\t') {
+        return error(TlsErrorKind::Control, at);
+    }
     let mut setting = TlsSetting::default();
     let mut parser = PolicyParser::default();
     let mut is_first = true;

@@ -8,6 +8,9 @@ pub enum TlsErrorKind {
     /// Only whitespace and commas.
     #[error("the value is empty")]
     Empty,
+    /// A CR within the line.
+    #[error("the policy contains a control character")]
+    Control,
     /// `secur`
     #[error("the word is neither a mode, nor a level, nor an attribute")]
     Word,
@@ -73,6 +76,7 @@ impl TlsErrorKind {
                 "write [implicit|starttls] [level [attribute=value]...] [via=service]; the levels are none, may, encrypt, \
                  dane, dane-only, fingerprint, verify and secure"
             }
+            Self::Control => "remove it; check that this is a text file and that it is complete",
             Self::BeforeLevel => "write the level first: secure match=nexthop",
             Self::Service => {
                 "write the first column of its line in master.cf: letters, digits, `-` and `_`, beginning with a letter \

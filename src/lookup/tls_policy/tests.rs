@@ -39,6 +39,8 @@ fn what_postfix_refuses_and_what_would_never_deliver_is_an_error() {
     for (value, kind, offset) in [
         ("", TlsErrorKind::Empty, 0),
         (" , ", TlsErrorKind::Empty, 0),
+        ("secure match=a\rb", TlsErrorKind::Control, 14),
+        ("fingerprint match=3D\u{1}", TlsErrorKind::Control, 20),
         ("secur", TlsErrorKind::Word, 0),
         ("secure match", TlsErrorKind::Word, 7),
         ("secure implicit", TlsErrorKind::LateMode, 7),

@@ -135,7 +135,7 @@ impl Session {
                 self.send(&answer).await
             }
             3 => refused(
-                "it asks for the password in clear text over TCP without TLS; set password_encryption = scram-sha-256 there",
+                "it asks for the password in clear text over TCP without TLS; set scram-sha-256 in its pg_hba.conf",
             ),
             5 => {
                 let salt = *body.first_chunk().ok_or_else(unexpected)?;
