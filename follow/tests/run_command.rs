@@ -62,6 +62,10 @@ fn the_tables_of_an_earlier_run_are_active_without_the_database() {
     server.stop();
     let mut program = setup.start();
     program.wait_for_log("the source is unavailable; keeping the active tables");
+    let line = program
+        .log_with("following the source source=postgres://reader@")
+        .remove(0);
+    assert!(line.ends_with(&format!(" revision={revision}")), "{line}");
     assert_eq!(setup.files(), Some(files(1)));
     let status = program.status();
     assert_eq!(status["state"]["revision"].to_string(), revision);

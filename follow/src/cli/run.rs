@@ -3,6 +3,7 @@
 //! Two threads run: one follows the source and writes the directory, and the calling one handles signals, notifies systemd and
 //! serves the admin listener, so that it answers while a table is written.
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +14,7 @@ use postmapd::control::admin::http::{self, CancellationToken};
 use postmapd::net::bind::bind;
 use postmapd::net::listener::Listener;
 use postmapd::net::socket_file::SocketAccess;
+use postmapd::os::printable::printable;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -78,6 +80,12 @@ impl Run {
         } = self.options.start()?;
         let listeners = admin_listeners(&settings)?;
         let _ = confinement::enter(&settings);
+        info!(
+            source = %settings.source,
+            directory = %printable(settings.dir.as_os_str().as_bytes()),
+            revision = status.report().active.and_then(|active| active.revision),
+            "following the source"
+        );
         let (liveness, mut responder) = probe();
         let admin = Admin {
             status: Arc::clone(&status),
