@@ -10,7 +10,9 @@
 //! digests are equal texts.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -59,6 +61,20 @@ impl Readers {
             Self::Group => 0o750,
         }
     }
+
+    /// Whether these can read a generation in the directory `parent`, and no others.
+    fn are_of(self, parent: &Path, path: &Path, files: impl Iterator<Item = &'static str>) -> bool {
+        let group = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.gid());
+        let has = |path: &Path, mode| {
+            let metadata = fs::metadata(path).ok();
+            metadata.is_some_and(|metadata| metadata.mode() & 0o777 == mode)
+                && (self == Self::Owner || group(path) == group(parent))
+        };
+        has(path, self.directory_mode())
+            && files
+                .chain([SOURCE_FILE])
+                .all(|file| has(&path.join(file), self.file_mode()))
+    }
 }
 
 /// The file of a table.
@@ -76,6 +92,8 @@ pub(super) struct Generation {
     /// The key of their digests.
     pub(super) key: Secret,
     pub(super) provenance: Provenance,
+    /// Whether those can read it that the directory has now.
+    pub(super) has_current_modes: bool,
 }
 
 impl Generation {
@@ -108,11 +126,12 @@ impl Generation {
             files: staging.files.clone(),
             key: staging.key.clone(),
             provenance: provenance.clone(),
+            has_current_modes: true,
         })
     }
 
     /// Reads the generation `name`, if it is whole.
-    pub(super) fn read(parent: &Path, name: &str) -> Option<Self> {
+    pub(super) fn read(parent: &Path, name: &str, readers: Readers) -> Option<Self> {
         let path = parent.join(name);
         let source = read_secret(&path.join(SOURCE_FILE), MAX_TEXT).ok()?;
         let source: SourceFile = serde_json::from_slice(source.expose()).ok()?;
@@ -131,6 +150,7 @@ impl Generation {
         }
         Some(Self {
             name: name.to_owned(),
+            has_current_modes: readers.are_of(parent, &path, files.keys().map(|table| spec(*table).file)),
             files,
             key,
             provenance: source.provenance()?,

@@ -7,10 +7,14 @@
 //! DIR/..4f0c81…/           the files of one state of the source
 //! ```
 //!
+//! Rows are written into the files of a new generation while they are read ([`Staging`]); of changes, the other lines are copied
+//! from the active files, and a table without changes is the active file under a second name.
+//!
 //! A state of the source becomes active by one rename, so that no reader sees the relay of one state with the login of
 //! another. It is flushed to the disk afterwards ([`Directory::sync`]), which delays no answer. Until then the generation that
-//! was flushed last remains; the first one is flushed before it becomes active. So, after a crash at any step and after a loss of power, at least one generation is whole, and
-//! [`Directory::open`] makes the active one that, or else the newest whole one.
+//! was flushed last remains; the first one is flushed before it becomes active. So, after a crash at any step and after a
+//! loss of power, at least one generation is whole, and [`Directory::open`] makes the active one that, or else the newest
+//! whole one.
 //!
 //! The files belong to the user of this program with mode 0600. In a directory with the set-group-ID bit they are readable
 //! by its group, too (0640).
@@ -63,7 +67,7 @@ enum Removal {
 pub enum Published {
     /// The files are active.
     Changed,
-    /// The state and the digests of the files are those of the active ones, so nothing was replaced.
+    /// The state, the digests of the files and their modes are those of the active ones, so nothing was replaced.
     Unchanged,
 }
 
@@ -172,7 +176,9 @@ impl Directory {
         let required: Vec<Table> = self.required().collect();
         staging.complete(&required)?;
         if self.active.as_ref().is_some_and(|active| {
-            active.files == staging.files && active.provenance.is_same_state(provenance)
+            active.files == staging.files
+                && active.provenance.is_same_state(provenance)
+                && active.has_current_modes
         }) {
             return Ok(Published::Unchanged);
         }
@@ -241,7 +247,7 @@ impl Directory {
         let target = fs::read_link(self.path.join(ACTIVE)).ok();
         let active = target.and_then(|target| target.to_str().map(str::to_owned));
         let active = active.filter(|name| Generation::is_name(name));
-        if let Some(whole) = active.and_then(|name| Generation::read(&self.path, &name)) {
+        if let Some(whole) = active.and_then(|name| Generation::read(&self.path, &name, self.readers)) {
             // The program may have ended before all links were there.
             self.link_files(&whole)?;
             self.active = Some(Arc::new(whole));
@@ -251,7 +257,7 @@ impl Directory {
             let newest = names
                 .iter()
                 .rev()
-                .find_map(|name| Generation::read(&self.path, name));
+                .find_map(|name| Generation::read(&self.path, name, self.readers));
             self.is_ours(ACTIVE)?;
             if let Some(newest) = newest {
                 self.activate(&newest)?;

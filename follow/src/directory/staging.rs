@@ -298,10 +298,10 @@ impl Staging {
             }
             let name = spec(*table).file;
             let active = self.parent.join(&base.name).join(name);
-            if self.disk.hard_link(&active, &self.path.join(name)).is_ok() {
+            if base.has_current_modes && self.disk.hard_link(&active, &self.path.join(name)).is_ok() {
                 self.files.insert(*table, file.clone());
             } else {
-                // A file system without hard links.
+                // The file has the modes of an earlier start, or the file system has no hard links.
                 self.start(*table)?;
                 self.finish_table()?;
             }

@@ -18,6 +18,7 @@ mod changes;
 mod crashes;
 mod faulty_disk;
 mod inconsistent;
+mod lines;
 
 /// A row of a table.
 fn row<'a>(table: Table, key: &'a str, value: &'a str) -> Row<'a> {
@@ -268,6 +269,32 @@ fn only_the_owner_can_read_the_files_and_the_group_if_the_directory_has_the_set_
             assert_eq!(mode(file), file_mode, "{file}");
         }
         assert_eq!(mode("..data/digest-key"), 0o600);
+    }
+}
+
+#[test]
+fn files_get_the_modes_that_the_directory_has_at_the_next_start_even_if_no_row_changes() {
+    for read_changes in [false, true] {
+        let temp = tempfile::tempdir().unwrap();
+        let mode = |file: &str| fs::metadata(temp.path().join(file)).unwrap().mode() & 0o777;
+        let tables = ["postfix-relaymap.cf", "postfix-sasl-password.cf"];
+        publish(&mut start(temp.path()).unwrap(), 2).unwrap();
+        assert_eq!(tables.map(mode), [0o600; 2]);
+        fs::set_permissions(temp.path(), Permissions::from_mode(0o2750)).unwrap();
+        let mut directory = start(temp.path()).unwrap();
+        let mut staging = directory.stage().unwrap();
+        if read_changes {
+            staging.begin(Extent::Changes);
+        } else {
+            read_everything(&mut staging, 2);
+        }
+        assert_eq!(
+            directory.publish(staging, &provenance(2)).unwrap(),
+            Published::Changed
+        );
+        assert_eq!(tables.map(mode), [0o640; 2]);
+        assert_eq!(seen(temp.path()), Some(2));
+        assert_eq!(publish(&mut directory, 2).unwrap(), Published::Unchanged);
     }
 }
 
