@@ -251,3 +251,6 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
