@@ -7,7 +7,7 @@
 -- the order of commits. Keep them short, and set a limit for the wait in programs that write: SET lock_timeout = '5s'.
 --
 -- Not recorded: changes while the triggers are disabled (ALTER TABLE ... DISABLE TRIGGER, session_replication_role), and those that
--- logical replication applies. Bump the state afterwards: UPDATE relay SET key = key does nothing, TRUNCATE and INSERT do.
+-- logical replication applies. Call touch() of this schema after them.
 
 BEGIN;
 -- The patterns below have backslashes.
@@ -106,13 +106,15 @@ CREATE TABLE state (
   revision       bigint NOT NULL,
   version        uuid NOT NULL,
   pruned         bigint NOT NULL,
+  writer         xid8 NOT NULL,
   at             timestamptz NOT NULL);
 COMMENT ON TABLE state IS 'one row, written by triggers';
 COMMENT ON COLUMN state.schema_version IS 'the version of these tables and triggers';
 COMMENT ON COLUMN state.revision IS 'the number of the state, for people and to find what has changed since';
 COMMENT ON COLUMN state.version IS 'the identity of the state: after a failover, another state may have the same revision';
 COMMENT ON COLUMN state.pruned IS 'what changed in earlier revisions is forgotten';
-COMMENT ON COLUMN state.at IS 'the time of the last change';
+COMMENT ON COLUMN state.writer IS 'the transaction that made the state';
+COMMENT ON COLUMN state.at IS 'the time of its first change';
 
 CREATE TABLE change (
   revision bigint NOT NULL,
@@ -125,45 +127,32 @@ COMMENT ON COLUMN change.key IS 'NULL: many rows of this table, or all';
 CREATE INDEX change_revision ON change (revision);
 
 WITH first AS (
-  INSERT INTO state VALUES (true, {version}, 1, gen_random_uuid(), 1, clock_timestamp()) RETURNING revision, version)
+  INSERT INTO state VALUES (true, {version}, 1, gen_random_uuid(), 1, pg_current_xact_id(), clock_timestamp())
+  RETURNING revision, version)
 INSERT INTO change SELECT revision, version, 'r', NULL FROM first;
 
-CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Returns the revision and the version that this transaction makes: one, however many statements it has. Whoever waits for the row
+-- waits for the end of another transaction, so the order of revisions is that of commits.
+CREATE FUNCTION next_state(OUT new_revision bigint, OUT new_version uuid) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  -- More keys than this in one statement are recorded as "many rows".
-  most CONSTANT bigint := 50000;
   -- Once in so many revisions, those before the last so many are forgotten, or more if the log is very long.
   once_in CONSTANT bigint := 256;
   kept bigint := 4096;
   kept_of_long_log CONSTANT bigint := 16;
   most_in_log CONSTANT bigint := 1000000;
-  keys text[];
-  new_revision bigint;
-  new_version uuid;
 BEGIN
-  IF TG_OP = 'INSERT' THEN
-    SELECT array_agg(k) INTO keys FROM (SELECT key::text AS k FROM new_rows LIMIT most + 1) AS part;
-  ELSIF TG_OP = 'DELETE' THEN
-    SELECT array_agg(k) INTO keys FROM (SELECT key::text AS k FROM old_rows LIMIT most + 1) AS part;
-  ELSIF TG_OP = 'UPDATE' THEN
-    SELECT array_agg(k) INTO keys FROM (
-      SELECT key::text AS k FROM (SELECT * FROM old_rows EXCEPT SELECT * FROM new_rows) AS b
-      UNION SELECT key::text FROM (SELECT * FROM new_rows EXCEPT SELECT * FROM old_rows) AS a
-      LIMIT most + 1) AS part;
+  -- The time tells it from a transaction of the same number in the database from which this one was restored.
+  SELECT s.revision, s.version INTO new_revision, new_version FROM {schema}.state AS s
+    WHERE s.writer = pg_current_xact_id() AND s.at >= transaction_timestamp();
+  IF FOUND THEN
+    RETURN;
   END IF;
-  -- A statement that changes nothing makes no new state.
-  IF TG_OP <> 'TRUNCATE' AND keys IS NULL THEN
-    RETURN NULL;
-  END IF;
-  UPDATE {schema}.state SET revision = revision + 1, version = gen_random_uuid(), at = clock_timestamp()
-    RETURNING revision, version INTO new_revision, new_version;
+  UPDATE {schema}.state AS s
+    SET revision = s.revision + 1, version = gen_random_uuid(), writer = pg_current_xact_id(), at = clock_timestamp()
+    RETURNING s.revision, s.version INTO new_revision, new_version;
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'the table {schema}.state has no row' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Restore it, or create the tables of postmapd again.';
-  END IF;
-  IF TG_OP = 'TRUNCATE' OR cardinality(keys) > most THEN
-    INSERT INTO {schema}.change VALUES (new_revision, new_version, TG_ARGV[0]::"char", NULL);
-  ELSE
-    INSERT INTO {schema}.change SELECT new_revision, new_version, TG_ARGV[0]::"char", unnest(keys);
+    RAISE EXCEPTION 'the table {schema}.state has no row' USING ERRCODE = 'object_not_in_prerequisite_state',
+      HINT = 'Restore it, or create the tables of postmapd again.';
   END IF;
   IF new_revision % once_in = 0 THEN
     IF (SELECT count(*) FROM (SELECT FROM {schema}.change LIMIT most_in_log + 1) AS part) > most_in_log THEN
@@ -172,11 +161,46 @@ BEGIN
     DELETE FROM {schema}.change WHERE revision < new_revision - kept;
     UPDATE {schema}.state SET pruned = greatest(pruned, new_revision - kept);
   END IF;
-  -- A hint for those that listen: once for each transaction, whatever it does.
+  -- A hint for those that listen.
   PERFORM pg_notify({channel}, '');
+END $$;
+REVOKE ALL ON FUNCTION next_state() FROM PUBLIC;
+
+CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  -- More rows than this in one statement are recorded as "many rows".
+  most CONSTANT bigint := 50000;
+  is_many boolean := TG_OP = 'TRUNCATE';
+  keys text[];
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    SELECT array_agg(k) INTO keys FROM (SELECT key::text AS k FROM new_rows LIMIT most + 1) AS part;
+  ELSIF TG_OP = 'DELETE' THEN
+    SELECT array_agg(k) INTO keys FROM (SELECT key::text AS k FROM old_rows LIMIT most + 1) AS part;
+  ELSIF TG_OP = 'UPDATE' THEN
+    is_many := (SELECT count(*) FROM (SELECT FROM new_rows LIMIT most + 1) AS part) > most;
+    IF NOT is_many THEN
+      SELECT array_agg(k) INTO keys FROM (
+        SELECT key::text AS k FROM (SELECT * FROM old_rows EXCEPT SELECT * FROM new_rows) AS b
+        UNION SELECT key::text FROM (SELECT * FROM new_rows EXCEPT SELECT * FROM old_rows) AS a) AS part;
+    END IF;
+  END IF;
+  IF is_many OR cardinality(keys) > most THEN
+    INSERT INTO {schema}.change SELECT n.new_revision, n.new_version, TG_ARGV[0]::"char", NULL FROM {schema}.next_state() AS n;
+  ELSIF keys IS NOT NULL THEN
+    INSERT INTO {schema}.change
+      SELECT n.new_revision, n.new_version, TG_ARGV[0]::"char", unnest(keys) FROM {schema}.next_state() AS n;
+  END IF;
+  -- A statement that changes nothing makes no new state.
   RETURN NULL;
 END $$;
 REVOKE ALL ON FUNCTION record_change() FROM PUBLIC;
+
+CREATE FUNCTION touch() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  INSERT INTO {schema}.change
+    SELECT n.new_revision, n.new_version, unnest(ARRAY['r', 'c', 't']::"char"[]), NULL FROM {schema}.next_state() AS n $$;
+REVOKE ALL ON FUNCTION touch() FROM PUBLIC;
+COMMENT ON FUNCTION touch() IS 'makes a new state, after which all rows are read again';
 
 -- Before the first row of a statement is locked, so that two transactions that change the same rows in another order do not wait
 -- for each other.

@@ -113,6 +113,48 @@ fn a_transaction_is_read_as_a_whole_and_its_tables_in_their_order() {
 }
 
 #[test]
+fn a_transaction_is_one_revision_however_many_statements_it_has() {
+    let server = server();
+    let before = state(&server).revision.unwrap();
+    let many = "DO $$ BEGIN FOR i IN 1..20000 LOOP INSERT INTO postmapd.relay VALUES ('@' || i || '.one.example', NULL); END LOOP; END $$";
+    let read = after(&server, many);
+    assert_eq!((extent(&read), read.rows.lines.len()), (CHANGES, 20_000));
+    assert_eq!(state(&server).revision, Some(before + 1));
+    // What is rolled back is no part of it.
+    let read = after(
+        &server,
+        "BEGIN;
+         SAVEPOINT s; INSERT INTO postmapd.relay VALUES ('@undone.example', NULL); ROLLBACK TO s;
+         INSERT INTO postmapd.relay VALUES ('@kept.example', NULL);
+         SAVEPOINT t; INSERT INTO postmapd.relay VALUES ('@undone.example', NULL); ROLLBACK TO t;
+         COPY postmapd.relay FROM stdin;
+@copied.example\t[relay.test]
+\\.
+         COMMIT",
+    );
+    assert_eq!(extent(&read), CHANGES);
+    assert_eq!(
+        read.rows.text(Table::Relay),
+        "@copied.example|[relay.test]\n@kept.example|(null)"
+    );
+    assert_eq!(state(&server).revision, Some(before + 2));
+}
+
+#[test]
+fn a_change_that_no_trigger_saw_can_be_made_known() {
+    let server = server();
+    let before = state(&server);
+    server.psql(
+        "mail",
+        "SET session_replication_role = replica; DELETE FROM postmapd.relay WHERE key <> '@1.example'",
+    );
+    assert_eq!(state(&server), before);
+    let read = after(&server, "SELECT postmapd.touch()");
+    assert_eq!(extent(&read), EVERYTHING);
+    assert_eq!(read.rows.text(Table::Relay), "@1.example|[relay.test]");
+}
+
+#[test]
 fn a_table_that_is_emptied_or_changed_by_more_than_50000_rows_is_read_whole_and_the_next_change_alone() {
     let server = server();
     for sql in [

@@ -231,7 +231,7 @@ fn writers_of_the_same_rows_in_another_order_wait_and_do_not_fail() {
         assert!(writer.wait().unwrap().success());
     }
     let revisions = server.psql("mail", "SELECT revision - 2 FROM postmapd.state");
-    assert_eq!(revisions, "1600");
+    assert_eq!(revisions, "800");
     assert_eq!(
         server.psql("mail", "SELECT count(DISTINCT nexthop) FROM postmapd.relay"),
         "1"

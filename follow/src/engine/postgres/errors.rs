@@ -29,8 +29,8 @@ impl Phase {
         match (error.code.as_str(), class.as_str(), self) {
             (_, "28", _) => EngineErrorKind::Login(text),
             ("42501", ..) => EngineErrorKind::Rights(text),
-            // What is to be created exists.
-            ("42P06" | "42P07" | "42710", _, Self::Query(query)) => {
+            // What is to be created exists, or a role does not.
+            ("42P06" | "42P07" | "42710" | "42704", _, Self::Query(query)) => {
                 EngineErrorKind::Query { query, message: text }
             }
             (_, "3D", _) => EngineErrorKind::Tables(text, "correct the database in source"),
