@@ -48,6 +48,9 @@ use crate::settings::{CredentialFileError, Settings, Tls};
 /// How long the server may work on what is read. It ends a query whose reader is gone.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The longest deadline of a step of a login ([`Postgres::login_hang`]).
+const MAX_LOGIN_HANG: Duration = Duration::from_secs(10);
+
 /// Why the settings of the database cannot be used.
 #[derive(Debug, Error)]
 pub enum PostgresSettingsError {
@@ -71,6 +74,10 @@ pub struct Postgres {
     /// `None` where no connection uses TLS.
     connector: Option<TlsConnector>,
     hang: Duration,
+    /// The deadline of a step of the next login: `hang`, and twice as long after each login that took longer. When thousands of
+    /// hosts return to a database at once, it needs longer than `hang` for all of them, and would never log in one that
+    /// has to give up and begin again (benches/fleet.md).
+    login_hang: Duration,
     channel: String,
     content: Content,
 }
@@ -102,6 +109,7 @@ impl Postgres {
             tls: settings.tls,
             connector,
             hang: settings.hang,
+            login_hang: settings.hang,
             channel: settings.schema.clone(),
             content: match &settings.queries {
                 None => Content::Tables(Tables::new(&settings.schema)),
@@ -139,13 +147,14 @@ impl Postgres {
         let Some(connector) = &self.connector else {
             return self.log_in(Box::new(stream), Way::Loopback).await;
         };
-        let stream = timeout(self.hang, tls::connect(stream, name, connector)).await;
-        let stream = stream.unwrap_or_else(|_| Err(hang(self.hang)))?;
+        let stream = timeout(self.login_hang, tls::connect(stream, name, connector)).await;
+        let stream = stream.unwrap_or_else(|_| Err(hang(self.login_hang)))?;
         self.log_in(Box::new(stream), Way::Private).await
     }
 
     async fn log_in(&self, stream: Box<dyn Stream>, way: Way) -> Result<Session, EngineErrorKind> {
-        let mut session = Session::start(stream, &self.login, way, self.hang).await?;
+        let mut session = Session::start(stream, &self.login, way, self.login_hang).await?;
+        session.set_hang(self.hang);
         if self.attributes == SessionAttributes::ReadWrite {
             let question =
                 "SELECT pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
@@ -169,6 +178,21 @@ impl Engine for Postgres {
     type Connection = PostgresConnection;
 
     async fn connect(&mut self) -> Result<PostgresConnection, EngineError> {
+        let result = self.connect_to_first().await;
+        self.login_hang = match &result {
+            Err(error) if matches!(error.kind, EngineErrorKind::Hang(_)) => {
+                let longest = self.hang.max(MAX_LOGIN_HANG);
+                self.login_hang.saturating_mul(2).min(longest)
+            }
+            _ => self.hang,
+        };
+        result
+    }
+}
+
+impl Postgres {
+    /// Connects to the first host that will do.
+    async fn connect_to_first(&self) -> Result<PostgresConnection, EngineError> {
         let mut last = EngineErrorKind::NoAddress("there is no host".to_owned()).at("source");
         for host in &self.hosts {
             let name = hosts::name(host);

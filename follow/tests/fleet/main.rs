@@ -19,7 +19,9 @@ mod scenarios;
 
 use std::time::Duration;
 
-use scenarios::{bad_rows, cost, failover, hints, kills, latency, outages, rejections, restarts, starts};
+use scenarios::{
+    bad_rows, cost, failover, hints, kills, latency, outages, rejections, restarts, starts, transfer,
+};
 
 #[test]
 fn every_server_answers_with_each_change() {
@@ -114,6 +116,11 @@ fn a_start_without_the_database_and_without_a_directory_cannot_tell() {
 }
 
 #[test]
+fn a_database_whose_logins_take_longer_than_hang_is_followed() {
+    starts::with_slow_logins(100);
+}
+
+#[test]
 fn a_bad_row_of_a_query_stops_no_other_change() {
     bad_rows::measure(5000);
 }
@@ -150,4 +157,9 @@ fn followers_that_start_at_once_have_one_connection_each() {
         "{}",
         measured.connections
     );
+}
+
+#[test]
+fn a_directory_is_loaded_in_one_step_and_dumped_again() {
+    transfer::check(1000);
 }

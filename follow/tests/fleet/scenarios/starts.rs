@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::apparatus::client::Reply;
 use crate::apparatus::eventually;
-use crate::apparatus::fleet::Fleet;
+use crate::apparatus::fleet::{Fleet, wait_for_generation};
 use crate::apparatus::mail_server::MailServer;
 use crate::apparatus::senders::{login, next_hop, sender};
 
@@ -33,6 +33,20 @@ pub(crate) fn measure(senders: u64) -> Duration {
     assert_eq!(source["revision"], revision, "{source}");
     assert!(server.follower().is_running(), "{}", server.follower_log());
     answered
+}
+
+/// A database that takes longer than `hang` for each login is followed, because later attempts wait longer.
+pub(crate) fn with_slow_logins(senders: u64) {
+    let mut fleet = Fleet::new(1, senders);
+    // For each connection, in seconds, before it is authenticated.
+    fleet.postgres.set("pre_auth_delay = 3");
+    let source = fleet.postgres.source("reader");
+    let server = &mut fleet.servers[0];
+    server.set(&format!("source = \"{source}\"\ntls = \"off\"\nhang = 1\n"));
+    server.start_follower();
+    wait_for_generation(server);
+    let log = server.follower_log();
+    assert!(log.contains("no answer within 1s"), "{log}");
 }
 
 /// Without a directory and without a database a server cannot tell, and it answers when the database is back.

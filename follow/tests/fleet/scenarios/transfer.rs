@@ -68,7 +68,7 @@ fn command(name: &str, directory: &Path, settings: &Path, source: &str) -> Outpu
     let mut command = Command::new(FOLLOW);
     command.arg(name).arg(directory).arg("--config").arg(settings);
     if name == "load" {
-        command.args(["--source", source]);
+        command.args(["--force", "--source", source]);
     }
     command.output().unwrap()
 }
