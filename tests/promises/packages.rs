@@ -5,6 +5,7 @@
 //! (tests/systemd).
 
 mod bill_of_materials;
+mod follow;
 mod other_formats;
 
 use std::fs;

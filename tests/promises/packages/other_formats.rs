@@ -11,20 +11,20 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use super::{Built, digest, done, names_no_path_of_this_machine, repository, target};
+use super::{Built, digest, done, follow, names_no_path_of_this_machine, repository, target};
 use crate::harness::systemd::boot;
 
 /// The names of files, as the Debian package has them except for what Debian's policy changes: a compressed file, another
 /// directory, or a document of Debian's own.
-fn common(names: &str) -> BTreeSet<String> {
+pub(super) fn common(names: &str) -> BTreeSet<String> {
     let names = names.lines().map(|name| name.trim_start_matches(['.', '/']));
     let names = names.filter(|name| !name.is_empty() && !name.ends_with('/'));
     let names = names.map(|name| {
         let name = name.split(" -> ").next().unwrap().trim_end_matches(".gz");
         let name = name.strip_prefix("usr/").unwrap_or(name);
         name.replace("zsh/vendor-completions", "zsh/site-functions")
-            .replace("doc/postmapd/changelog", "doc/postmapd/CHANGELOG.md")
-            .replace("doc/postmapd/copyright", "doc/postmapd/LICENSE")
+            .replace("/changelog", "/CHANGELOG.md")
+            .replace("/copyright", "/LICENSE")
     });
     let own = |name: &String| {
         [
@@ -40,7 +40,7 @@ fn common(names: &str) -> BTreeSet<String> {
 }
 
 /// The files below a directory.
-fn files(directory: &Path) -> BTreeSet<String> {
+pub(super) fn files(directory: &Path) -> BTreeSet<String> {
     let mut find = Command::new("find");
     common(&done(find.args([".", "!", "-type", "d"]).current_dir(directory)))
 }
@@ -64,7 +64,7 @@ fn of_the_deb() -> BTreeSet<String> {
 }
 
 /// The messages of rpmlint that are accepted.
-const ACCEPTED: &str = "\
+pub(super) const ACCEPTED: &str = "\
 # Credentials, and the files that decide who gets them: root edits them, the server's group reads them, no other user can.
 addFilter('non-standard-gid /etc/postmapd')
 addFilter('non-standard-dir-perm /etc/postmapd')
@@ -72,7 +72,7 @@ addFilter('non-readable /etc/postmapd')
 # Tags of a distribution, which signs and names its packages.
 addFilter('no-(url|packager|group|changelogname)-tag|no-signature')
 # Debian's rpmlint has no list of licences, expects bzip2, and does not see a page or a section behind a dot.
-addFilter('invalid-license|manpage-not-compressed bz2|no-manual-page-for-binary postmapd|bad-manual-page')
+addFilter('invalid-license|manpage-not-compressed bz2|no-manual-page-for-binary postmapd(-follow)?|bad-manual-page')
 # On purpose: one package for every release. Units are in /usr/lib.
 addFilter('statically-linked-binary|only-non-binary-in-usr-lib')
 # Two examples can begin with the same table.
@@ -154,7 +154,7 @@ fn the_rpm_can_be_installed_upgraded_and_removed() {
 }
 
 /// A copy of what a recipe packs, which every user can read, with a program at that path.
-fn checkout(program: &str) -> tempfile::TempDir {
+pub(super) fn checkout(program: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let names = ["contrib", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"];
@@ -188,6 +188,11 @@ fn has_the_version_of_the_program(recipe: &str) {
 fn makepkg_packs_the_files_of_the_deb_by_the_recipe_for_arch() {
     has_the_version_of_the_program("contrib/package/arch/PKGBUILD");
     let copy = checkout("target/release/postmapd");
+    // Any program will do for the second package.
+    for ending in ["", ".cdx.json", ".notices.txt"] {
+        let path = |name: &str| copy.path().join(format!("target/release/{name}{ending}"));
+        fs::copy(path("postmapd"), path("postmapd-follow")).unwrap();
+    }
     let out = copy.path().join("out");
     fs::create_dir(&out).unwrap();
     fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).unwrap();
@@ -205,18 +210,19 @@ fn makepkg_packs_the_files_of_the_deb_by_the_recipe_for_arch() {
     let fields = make(&["--printsrcinfo"]);
     assert!(fields.contains("license = MIT OR Apache-2.0"), "{fields}");
     make(&["--repackage", "--nodeps"]);
-    let package = format!("postmapd-{}-1-x86_64.pkg.tar", env!("CARGO_PKG_VERSION"));
+    let ending = format!("{}-1-x86_64.pkg.tar", env!("CARGO_PKG_VERSION"));
+    follow::arch_has_the_files_of_the_deb(&out.join(format!("postmapd-follow-{ending}")));
+    let package = format!("postmapd-{ending}");
     let listed = done(Command::new("bsdtar").arg("-tf").arg(out.join(package)));
     let (own, files): (BTreeSet<_>, BTreeSet<_>) = common(&listed)
         .into_iter()
         .partition(|name| name.contains("share/licenses") || !name.contains('/'));
     assert_eq!(own.len(), 5, "{own:?}");
     assert_eq!(files, of_the_deb());
-    done(
-        Command::new("bash")
-            .arg("-n")
-            .arg(repository().join("contrib/package/arch/postmapd.install")),
-    );
+    for script in ["postmapd.install", "postmapd-follow.install"] {
+        let script = repository().join("contrib/package/arch").join(script);
+        done(Command::new("bash").arg("-n").arg(script));
+    }
 }
 
 #[test]
