@@ -131,8 +131,8 @@ WITH first AS (
   RETURNING revision, version)
 INSERT INTO change SELECT revision, version, 'r', NULL FROM first;
 
--- Returns the revision and the version that this transaction makes: one, however many statements it has. A transaction that waits for the row
--- waits for the end of another one, so the order of revisions is that of commits.
+-- Returns the revision and the version that this transaction makes: one, however many statements it has. It waits until any
+-- other transaction that has made one has ended, so the order of revisions is that of commits.
 CREATE FUNCTION next_state(OUT new_revision bigint, OUT new_version uuid) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   -- Once in so many revisions, those before the last so many are forgotten, or more if the log is very long.

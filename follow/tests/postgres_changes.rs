@@ -4,10 +4,12 @@
 
 mod database;
 
+use std::process::Command;
+
 use database::follower::{Read, Recorded, block_on, connect, init, read, settings, settings_of};
 use database::pgbouncer::PgBouncer;
-use database::postgres::Postgres;
-use database::processes::wait_for;
+use database::postgres::{Postgres, programs};
+use database::processes::{run, wait_for};
 use postmapd_follow::engine::{Connection, EngineErrorKind, Extent, State, Table};
 
 const RELAYS: &str =
@@ -303,6 +305,35 @@ fn a_failover_that_loses_a_commit_is_followed_by_everything_though_the_revision_
     let next_hop = |key| read.rows.values(Table::Relay, key).unwrap().remove(0).unwrap();
     assert_eq!(next_hop("@1.example"), b"[relay.test]");
     assert_eq!(next_hop("@2.example"), b"[kept.test]");
+}
+
+#[test]
+fn a_restored_database_has_the_state_that_was_dumped_and_records_what_changes_then() {
+    let server = server();
+    let known = state(&server);
+    let mut dump = Command::new(programs().join("pg_dump"));
+    dump.args(["--username=postgres", "--dbname=mail", "--host"])
+        .arg(server.sockets())
+        .arg(format!("--port={}", server.port()));
+    let dump = run(&mut dump);
+    server.psql("postgres", "CREATE DATABASE restored");
+    server.psql("restored", &dump);
+    let restored = settings_of(&server.source("reader").replace("/mail", "/restored"), "");
+    let everything = read(&restored, None);
+    assert_eq!(everything.rows.lines.len(), 200);
+    assert_eq!(everything.reading.unwrap().state, known);
+    server.psql(
+        "restored",
+        "INSERT INTO postmapd.relay VALUES ('@new.example', NULL)",
+    );
+    let changes = read(&restored, Some(&known));
+    assert_eq!(extent(&changes), CHANGES);
+    assert_eq!(changes.rows.text(Table::Relay), "@new.example|(null)");
+    let error = server.try_psql(
+        "restored",
+        "INSERT INTO postmapd.relay VALUES ('@@a.example', NULL)",
+    );
+    assert!(error.unwrap_err().contains("is_sender"));
 }
 
 #[test]

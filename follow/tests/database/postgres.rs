@@ -38,7 +38,9 @@ fn template() -> &'static Path {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let version = run(Command::new(programs().join("postgres")).arg("--version"));
         let digits: String = version.chars().filter(char::is_ascii_digit).collect();
-        let template = cache.join(format!("postgresql-{digits}"));
+        // Only its owner can copy it.
+        let user = if owner().is_some() { "root" } else { "user" };
+        let template = cache.join(format!("postgresql-{digits}-{user}"));
         if template.exists() {
             return template;
         }
