@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod engine;
+mod follow_image;
 mod image;
 mod setups;
 

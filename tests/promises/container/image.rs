@@ -15,15 +15,20 @@ use crate::contrib::{done, read, text};
 use crate::harness::eventually;
 
 /// The parts of an archive.
-struct Image {
-    config: Value,
+pub(super) struct Image {
+    pub(super) config: Value,
     /// Mode, owner and name of everything in the only layer.
-    files: Vec<String>,
-    program: Vec<u8>,
+    pub(super) files: Vec<String>,
+    pub(super) program: Vec<u8>,
 }
 
 impl Image {
     fn of(archive: &[u8]) -> Self {
+        Self::of_program("postmapd", archive)
+    }
+
+    /// The image of a program, which has its name.
+    pub(super) fn of_program(program: &str, archive: &[u8]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tar = |words: &[&str], input: &[u8]| {
             let mut command = Command::new("tar");
@@ -37,7 +42,8 @@ impl Image {
         let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
         let json = |name: &str| -> Value { serde_json::from_slice(&read(name)).unwrap() };
         let image = &json("manifest.json")[0];
-        assert_eq!(image["RepoTags"], json!([IMAGE]));
+        let name = format!("localhost/{program}:local");
+        assert_eq!(image["RepoTags"], json!([name]));
         assert_eq!(image["Layers"].as_array().unwrap().len(), 1);
         let layer = text(&image["Layers"][0]);
         let mut files: Vec<String> = tar(&["-t", "-v", "-f", layer], b"")
@@ -48,11 +54,12 @@ impl Image {
             })
             .collect();
         files.sort_by(|one, other| one.rsplit(' ').next().cmp(&other.rsplit(' ').next()));
-        tar(&["-x", "-f", layer, "usr/bin/postmapd"], b"");
+        let path = format!("usr/bin/{program}");
+        tar(&["-x", "-f", layer, &path], b"");
         Self {
             config: json(text(&image["Config"])),
             files,
-            program: read("usr/bin/postmapd"),
+            program: read(&path),
         }
     }
 }

@@ -172,7 +172,7 @@ pub(super) fn arch_has_the_files_of_the_deb(package: &Path) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_static_follower_runs_without_any_file_of_the_system() {
+fn the_static_follower_needs_no_file_of_the_system_to_look_up_hosts() {
     let program = target().join("package").join(format!(
         "postmapd-follow-{}-x86_64-linux",
         env!("CARGO_PKG_VERSION")
@@ -180,21 +180,37 @@ fn the_static_follower_runs_without_any_file_of_the_system() {
     let libraries = done(Command::new("readelf").arg("-dW").arg(&program));
     assert!(!libraries.contains("NEEDED"), "{libraries}");
     let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
     fs::copy(&program, root.path().join("postmapd-follow")).unwrap();
-    fs::write(
-        root.path().join("follow.toml"),
-        "source = \"postgres://u@127.0.0.1/mail\"\ntls = \"off\"\ndir = \"/\"\n",
-    )
-    .unwrap();
-    let words = [
-        "/postmapd-follow",
-        "check",
-        "--offline",
-        "--config",
-        "/follow.toml",
-    ];
-    let output = done(Command::new("chroot").arg(root.path()).args(words));
-    assert!(output.contains("no errors"), "{output}");
+    for directory in ["etc", "tables"] {
+        fs::create_dir(root.path().join(directory)).unwrap();
+    }
+    // What a container runtime provides.
+    write("etc/hosts", "127.0.0.1 db.test\n");
+    write("etc/resolv.conf", "nameserver 127.0.0.1\n");
+    let certificates = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    fs::copy(certificates, root.path().join("ca.pem")).unwrap();
+    let once = |host: &str| {
+        write(
+            "follow.toml",
+            &format!("source = \"postgres://u@{host}/mail\"\ndir = \"/tables\"\nca = \"/ca.pem\"\n"),
+        );
+        let mut command = Command::new("unshare");
+        let script =
+            "ip link set lo up; exec chroot \"$0\" /postmapd-follow once --timeout 1s --config /follow.toml";
+        command.args(["--net", "sh", "-ec", script]).arg(root.path());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(75), "{text}");
+        text
+    };
+    let found = once("db.test");
+    assert!(found.contains("db.test:5432: cannot connect"), "{found}");
+    let unknown = once("other.test");
+    assert!(
+        unknown.contains("other.test:5432: the name has no address"),
+        "{unknown}"
+    );
 }
 
 /// The output of tests/systemd/drive-follow on success.
