@@ -1,6 +1,6 @@
 //! A client of `postmapd serve` over socketmap that shares no code with it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -60,7 +60,11 @@ impl Client {
                 self.received.drain(..length);
                 return reply;
             }
-            let read = self.stream.read(&mut buffer).unwrap();
+            let read = match self.stream.read(&mut buffer) {
+                // With a deadline on the socket, a pause of the whole machine interrupts the call.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.unwrap(),
+            };
             assert_ne!(read, 0, "the server closed the connection");
             self.received.extend_from_slice(&buffer[..read]);
         }
