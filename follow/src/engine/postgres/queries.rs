@@ -167,8 +167,7 @@ impl QuerySet {
 
     /// Returns the query for the number of rows of a result and the sums of their hashes.
     fn fingerprint(&self, sql: &str) -> String {
-        let has_order = sql.to_ascii_lowercase().contains("order");
-        let row = if has_order {
+        let row = if has_order(sql) {
             "row_number() OVER () || ' ' || postmapd_row::text"
         } else {
             "postmapd_row::text"
@@ -189,10 +188,33 @@ impl QuerySet {
     }
 }
 
+/// Whether a query seems to have `ORDER BY`. If it is in a subquery or a text only, another order is another state without need.
+fn has_order(sql: &str) -> bool {
+    let sql = sql.to_ascii_lowercase();
+    let words = sql.split_ascii_whitespace();
+    words
+        .clone()
+        .zip(words.skip(1))
+        .any(|(word, next)| word.ends_with("order") && next.starts_with("by"))
+}
+
 fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
     let length = getrandom(&mut *bytes, GetRandomFlags::empty())?;
     if length < bytes.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_order;
+
+    #[test]
+    fn a_query_has_an_order_only_with_order_by() {
+        assert!(has_order("SELECT a, b FROM t\nORDER\n  BY id"));
+        assert!(has_order("(select a from t)Order By 1"));
+        assert!(!has_order("SELECT sender, hop FROM orders"));
+        assert!(!has_order("SELECT order_id, by FROM t"));
+    }
 }
