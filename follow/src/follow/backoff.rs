@@ -41,6 +41,11 @@ impl Backoff {
     }
 }
 
+/// Returns a random part of a time.
+pub(super) fn at_random(time: Duration) -> Duration {
+    time.mul_f64(f64::from(random()) / f64::from(u32::MAX))
+}
+
 /// Returns a random number; 0 if the system has none.
 fn random() -> u32 {
     let mut bytes = [0; 4];

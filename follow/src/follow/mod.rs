@@ -1,15 +1,17 @@
 //! The loop: keeps the directory in step with a source, whichever it is.
 //!
 //! ```text
-//! connect ─► read everything ─► publish ─► wait for a hint or the next poll ─► ask for the state ─► another one: read ─► publish
+//! connect ─► ask for the state ─► another one: read ─► publish ─► wait for a hint or the next poll ─► ask for the state …
 //! ```
 //!
 //! A hint of the source only shortens the wait, so that one that is lost costs an interval. Publications are at least
 //! [`PAUSE`] apart, and a read returns the newest state, so many changes are one publication and the last is never left out.
 //!
-//! After any error of the source, the connection is dropped, the active tables stay, and the next connection reads everything: the
-//! source may have failed over to a host that lacks the last commits. That is one outage, with one message at its beginning and
-//! one at its end, however many attempts it takes. States are compared for equality, and never for order.
+//! After any error of the source, the connection is dropped, and the active tables stay. That is one outage, with one message at its
+//! beginning and one at its end, however many attempts it takes. The next connection may be to another host, which lacks the last commits;
+//! then its state has another version. An equal version is the same rows, and confirms the active tables without a read: otherwise a
+//! restart of the database would send all tables to all servers at the same moment. All the same, each connection reads everything once,
+//! within [`RECHECK`], because rows may have been changed where no trigger recorded it; the first one of a process does so at once. States are compared for equality, and never for order.
 //!
 //! What is read and not published:
 //! - a read that ended with an error: nothing of it;
@@ -39,8 +41,12 @@ use backoff::Backoff;
 use bad_rows::BadRowLog;
 use outage::Outage;
 
-/// The shortest time between a publication and the next read.
+/// The shortest time between a publication and the next read. It is longer where a publication takes longer: half of the time of the
+/// disk is left to others.
 pub const PAUSE: Duration = Duration::from_millis(250);
+
+/// Within this time, at a random moment, a connection that has confirmed the active tables by their version reads everything.
+const RECHECK: Duration = Duration::from_secs(3600);
 
 /// The shortest time between two questions for the state, however many hints there are.
 const HINT_PAUSE: Duration = Duration::from_millis(50);
@@ -106,9 +112,13 @@ pub struct Follower<E> {
     refusal: Outage,
     /// Whether this connection has confirmed the active tables.
     is_confirmed: bool,
+    /// Whether the next read is of everything.
+    needs_everything: bool,
+    /// When this connection reads everything, if it has not.
+    recheck: Option<Instant>,
     bad_rows: BadRowLog,
-    /// When the last read ended.
-    last_read: Option<Instant>,
+    /// When the next read may begin.
+    next_read: Option<Instant>,
 }
 
 /// What to do after an attempt to publish.
@@ -137,8 +147,11 @@ impl<E: Engine> Follower<E> {
             refused: None,
             refusal: Outage::default(),
             is_confirmed: false,
+            // The settings may be others than those of the process before.
+            needs_everything: true,
+            recheck: None,
             bad_rows: BadRowLog::default(),
-            last_read: None,
+            next_read: None,
         }
     }
 
@@ -193,13 +206,24 @@ impl<E: Engine> Follower<E> {
     /// Follows the source on one connection.
     async fn follow(&mut self, connection: &mut E::Connection) -> Result<Infallible, EngineError> {
         self.is_confirmed = false;
+        self.recheck = None;
+        if !self.needs_everything && self.is_active(&connection.state().await?) {
+            self.is_confirmed = true;
+            self.recheck = Some(Instant::now() + backoff::at_random(RECHECK));
+            self.status.confirmed();
+            self.source_is_back();
+            log_confirmation(self.active().as_ref());
+            self.wait_for_change(connection).await?;
+        }
         loop {
-            // Before a connection has confirmed the active tables, it reads everything.
-            let known = self.active().filter(|_| self.is_confirmed);
+            let known = self.active().filter(|_| !self.needs_everything);
             let attempt = self.publish(connection, known.as_ref()).await?;
             self.source_is_back();
             match attempt {
-                Attempt::Published => self.sync(),
+                Attempt::Published => {
+                    self.needs_everything = false;
+                    self.sync();
+                }
                 Attempt::Refused(emptied) => {
                     if self.refusal.begin() {
                         error!(
@@ -211,6 +235,7 @@ impl<E: Engine> Follower<E> {
                 }
                 Attempt::Failed(error) => {
                     // Perhaps the changes do not fit the active files.
+                    self.needs_everything = true;
                     self.is_confirmed = false;
                     self.log_disk_outage(&error);
                     self.status.not_published(Outcome::Failed, &error);
@@ -232,6 +257,11 @@ impl<E: Engine> Follower<E> {
             }
             sleep_until(asked + HINT_PAUSE).await;
             let state = connection.state().await?;
+            if self.recheck.is_some_and(|at| at <= Instant::now()) {
+                self.recheck = None;
+                self.needs_everything = true;
+                return Ok(());
+            }
             if self.is_confirmed && self.is_active(&state) {
                 self.refusal.end();
                 self.status.confirmed();
@@ -250,8 +280,8 @@ impl<E: Engine> Follower<E> {
         connection: &mut E::Connection,
         known: Option<&State>,
     ) -> Result<Attempt, EngineError> {
-        if let Some(last_read) = self.last_read {
-            sleep_until(last_read + PAUSE).await;
+        if let Some(next_read) = self.next_read {
+            sleep_until(next_read).await;
         }
         let begun = Instant::now();
         let mut read = self.read(connection, known).await?;
@@ -265,7 +295,7 @@ impl<E: Engine> Follower<E> {
             drop(read);
             read = self.read(connection, Some(&active)).await?;
         }
-        self.last_read = Some(Instant::now());
+        self.next_read = Some(Instant::now() + PAUSE.max(begun.elapsed()));
         let (staging, reading) = match read {
             Ok(read) => read,
             Err(error) => return Ok(Attempt::Failed(error)),
@@ -303,10 +333,7 @@ impl<E: Engine> Follower<E> {
             }
             Published::Unchanged => {
                 if !self.is_confirmed {
-                    info!(
-                        revision = provenance.state.revision,
-                        "the active tables are those of the source"
-                    );
+                    log_confirmation(Some(&provenance.state));
                 }
                 Outcome::Unchanged
             }
@@ -392,13 +419,20 @@ impl<E: Engine> Follower<E> {
         }
     }
 
-    /// Ends an outage, once everything has been read.
+    /// Ends an outage, once the active tables are confirmed or have been read.
     fn source_is_back(&mut self) {
         self.source_backoff.reset();
         if let Some(away) = self.source_outage.end() {
             info!(?away, "the source is available again");
         }
     }
+}
+
+fn log_confirmation(state: Option<&State>) {
+    info!(
+        revision = state.and_then(|state| state.revision),
+        "the active tables are those of the source"
+    );
 }
 
 fn log_publication(state: &State, tables: &Tables, duration: Duration) {

@@ -134,6 +134,10 @@ impl Tables {
             ),
             None => "false, false, NULL".to_owned(),
         };
+        if known.is_some() {
+            // Without statistics of `change`, which it has late, the planner would read all of a table for one changed key.
+            sql.push_str("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; ");
+        }
         // Writing to a String does not fail.
         let _ = write!(sql, "SELECT {}, {since} FROM {schema}.state s", columns());
         let mut found = None;

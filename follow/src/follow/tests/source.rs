@@ -110,6 +110,12 @@ impl Source {
         self.inner.borrow_mut().recorded.splice(0..0, recorded);
     }
 
+    /// Changes the rows of the current state.
+    pub(super) fn change_silently(&self, content: Content) {
+        let mut inner = self.inner.borrow_mut();
+        inner.states.last_mut().unwrap().1 = content;
+    }
+
     pub(super) fn hint(&self) {
         self.hint.notify_one();
     }
