@@ -181,7 +181,9 @@ pub enum EngineErrorKind {
     )]
     Login(String),
     /// No right to read.
-    #[error("the user has no right to read the tables: {0}; grant it as `postmapd-follow init` prints it")]
+    #[error(
+        "the user has no right to read the tables: {0}; grant SELECT on them, as `postmapd-follow init` prints it for the tables of postmapd"
+    )]
     Rights(String),
     /// A table or a column is missing.
     #[error("the tables are not those that are expected: {0}; {1}")]

@@ -14,6 +14,7 @@ mod database;
 mod failures;
 mod follower;
 mod guides;
+mod program;
 mod rows;
 mod snapshots;
 mod tls;
