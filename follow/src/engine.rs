@@ -13,7 +13,6 @@ pub mod any;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 pub mod postgres;
-#[cfg(feature = "mysql")]
 mod queries;
 
 use std::time::SystemTime;

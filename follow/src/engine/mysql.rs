@@ -12,24 +12,25 @@
 //!
 //! Limits: everything is read each time. The library holds one row at a time, and copies of the password, which it does not wipe.
 
+mod columns;
 mod connecting;
 mod errors;
 mod fingerprint;
 mod reading;
 
 use std::future::{Future, pending};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
 use postmapd::os::whole_file::{MAX_TEXT, read_secret};
-use rustix::io::Errno;
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_rustls::rustls::RootCertStore;
 
-use super::queries::StateKey;
+use super::queries::States;
 use super::{Connection, Engine, EngineError, EngineErrorKind, Reading, Rows, State};
 use crate::settings::source::Host;
 use crate::settings::{CredentialFileError, CredentialFileErrorKind, Settings, Tls};
@@ -54,7 +55,7 @@ pub enum MariaDbSettingsError {
     File(#[from] CredentialFileError),
     /// No random numbers.
     #[error("the system has no random numbers: {0}")]
-    Random(#[from] Errno),
+    Random(#[from] io::Error),
 }
 
 impl MariaDb {
@@ -97,8 +98,7 @@ impl MariaDb {
             shared: Shared {
                 queries: Arc::new(settings.queries.clone().unwrap_or_default()),
                 hang: settings.hang,
-                key: StateKey::random()?,
-                seen: Arc::default(),
+                states: States::new()?,
             },
         })
     }

@@ -1,19 +1,21 @@
-//! `[queries]`: the query of each table, the row of each result, and which state the results are in.
+//! `[queries]`: the query of each table, and which state the results are in.
 //!
 //! The results have no revision, so a state is identified by what the query `version` returns or, without one, by a
-//! fingerprint of the result of each query, which the database computes: the number of rows, and sums of parts of a digest of
-//! each row. Sums do not depend on the order of the rows, and a digest is not linear, so that two rows that exchange a value
-//! change them.
+//! fingerprint of the result of each query, which the database computes: the number of rows, and sums of hashes of whole rows. Sums
+//! do not depend on the order of the rows, and a hash is not linear, so that two rows that exchange a value change them.
 //!
-//! A fingerprint of few rows would allow passwords to be tried. So it is only used in an HMAC with a
-//! random key of this process: after a restart, the same rows are another state.
+//! A fingerprint of few rows would allow passwords to be tried. So it is only shown as an HMAC with a random key of this
+//! process: after a restart, the same rows are another state.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use postmapd::os::digest::keyed_with;
-use rustix::io::Errno;
+use postmapd::os::secret::Secret;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::Table;
-use crate::rows::Row;
+use super::{State, Table};
 use crate::settings::Queries;
 
 /// The query that identifies a state, as errors name it.
@@ -74,130 +76,123 @@ impl<'q> TableQuery<'q> {
             sql: sql?,
         })
     }
+}
 
-    /// Returns what is wrong with the number of columns of a result.
-    pub(super) fn check_columns(&self, number: usize) -> Result<(), String> {
-        if number == self.columns.len() {
-            return Ok(());
-        }
-        Err(format!(
-            "it has {number} columns and must have {}: {}",
-            self.columns.len(),
-            self.columns.join(", ")
-        ))
-    }
+/// What the queries return that identify a state.
+#[derive(Default)]
+pub(super) struct Results {
+    text: Secret,
+}
 
-    /// Returns the row with these columns; `None` if their number is wrong. A key that is NULL is empty, and so it is invalid.
-    pub(super) fn row<'a>(&self, columns: &[Option<&'a [u8]>]) -> Option<Row<'a>> {
-        let row = match (self.table, columns) {
-            (Table::Relay, [key, next_hop]) => Row::Relay {
-                key: key.unwrap_or_default(),
-                next_hop: *next_hop,
-            },
-            (Table::Credentials, [key, user, password]) => Row::Credentials {
-                key: key.unwrap_or_default(),
-                user: *user,
-                password: *password,
-            },
-            (Table::Tls, [key, value]) => Row::Tls {
-                key: key.unwrap_or_default(),
-                value: *value,
-            },
-            _ => return None,
-        };
-        Some(row)
+impl Results {
+    /// Appends a column of a row.
+    pub(super) fn push(&mut self, column: Option<&[u8]>) {
+        // The length comes before it, so that no other columns give the same bytes.
+        let length = column.map_or(-1, |column| i64::try_from(column.len()).unwrap_or(i64::MAX));
+        self.text.append(&length.to_ne_bytes());
+        self.text.append(column.unwrap_or_default());
     }
 }
 
-/// The random key that hides fingerprints.
+/// The states that the results of queries were in.
 #[derive(Clone)]
-pub(super) struct StateKey([u8; 32]);
+pub(super) struct States {
+    /// The key that hides fingerprints.
+    key: Arc<Secret>,
+    /// The last state, which has the time when it was first seen, on whichever connection.
+    seen: Arc<Mutex<Option<State>>>,
+}
 
-impl StateKey {
-    /// Creates the key of a process.
+impl States {
+    /// Creates those of a process.
     ///
     /// # Errors
     ///
     /// The system provides no random numbers.
-    pub(super) fn random() -> Result<Self, Errno> {
-        let mut key = [0; 32];
-        let mut filled = 0;
-        while let Some(rest) = key.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            filled += getrandom(rest, GetRandomFlags::empty())?;
-        }
-        Ok(Self(key))
+    pub(super) fn new() -> io::Result<Self> {
+        let mut key = Secret::default();
+        key.append(&[0; 32]);
+        fill_randomly(key.expose_mut())?;
+        Ok(Self {
+            key: Arc::new(key),
+            seen: Arc::default(),
+        })
     }
 
-    /// Returns the version of a state in which queries return these texts.
-    pub(super) fn version(&self, results: &[Option<Vec<u8>>]) -> String {
-        // With its length before it, so that no other texts give the same bytes.
-        let lengths: Vec<[u8; 8]> = results
-            .iter()
-            .map(|text| {
-                let length = text
-                    .as_ref()
-                    .map_or(-1, |text| i64::try_from(text.len()).unwrap_or(i64::MAX));
-                length.to_be_bytes()
-            })
-            .collect();
-        let pieces = results
-            .iter()
-            .zip(&lengths)
-            .flat_map(|(text, length)| [&length[..], text.as_deref().unwrap_or_default()]);
+    /// Returns the version of these results.
+    pub(super) fn version(&self, results: &Results) -> String {
         // `None` never occurs.
-        keyed_with(&self.0, pieces).unwrap_or_default()
+        keyed_with(self.key.expose(), [results.text.expose()]).unwrap_or_default()
     }
+
+    /// Returns the state with this version.
+    pub(super) fn state(&self, version: String) -> State {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match seen.take() {
+            Some(state) if state.version == version => state,
+            _ => State {
+                revision: None,
+                version,
+                committed: SystemTime::now(),
+            },
+        };
+        *seen = Some(state.clone());
+        state
+    }
+}
+
+/// Fills the bytes with random numbers of the system.
+pub(super) fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
+    let length = getrandom(&mut *bytes, GetRandomFlags::empty())?;
+    if length < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Queries, StateKey};
-
-    #[test]
-    fn each_query_has_the_columns_of_its_table() {
-        let query = |name: &str| Some(format!("SELECT {name}"));
-        let queries = Queries {
-            relay: query("relay"),
-            credentials: query("credentials"),
-            tls: query("tls"),
-            ..Queries::default()
-        };
-        let column = |text: &'static str| Some(text.as_bytes());
-        let columns = [column("k"), column("a"), column("b"), column("c")];
-        for query in queries.tables() {
-            assert!(query.name.ends_with(query.sql.trim_start_matches("SELECT ")));
-            for number in 0..=4 {
-                let fits = number == query.columns.len();
-                assert_eq!(query.check_columns(number).is_ok(), fits);
-                assert_eq!(query.row(&columns[..number]).is_some(), fits);
-            }
-        }
-        assert_eq!(queries.tables().count(), 3);
-        assert_eq!(Queries::default().tables().count(), 0);
-    }
+    use super::{Results, States};
 
     #[test]
     fn a_version_tells_results_apart_and_hides_them() {
-        let key = StateKey::random().unwrap();
-        let text = |text: &str| Some(text.as_bytes().to_vec());
-        let results = [
-            vec![text("2:11"), text("1:7")],
-            vec![text("1:7"), text("2:11")],
-            vec![text("2:1"), text("11:7")],
-            vec![text(""), None],
-            vec![None, text("")],
-            vec![None],
-            vec![],
+        let of = |columns: &[Option<&str>]| {
+            let mut results = Results::default();
+            for column in columns {
+                results.push(column.map(str::as_bytes));
+            }
+            results
+        };
+        let states = States::new().unwrap();
+        let columns = [
+            &[Some("2:11"), Some("1:7")][..],
+            &[Some("1:7"), Some("2:11")],
+            &[Some("2:1"), Some("11:7")],
+            &[Some(""), None],
+            &[None, Some("")],
+            &[None],
+            &[],
         ];
-        let versions: HashSet<String> = results.iter().map(|texts| key.version(texts)).collect();
-        assert_eq!(versions.len(), results.len());
+        let versions: HashSet<String> = columns
+            .iter()
+            .map(|columns| states.version(&of(columns)))
+            .collect();
+        assert_eq!(versions.len(), columns.len());
         assert!(versions.iter().all(|version| version.starts_with("hmac-sha256:")));
-        assert_eq!(key.version(&results[0]), key.version(&results[0]));
-        assert_ne!(
-            key.version(&results[0]),
-            StateKey::random().unwrap().version(&results[0])
-        );
+        let results = of(columns[0]);
+        assert_eq!(states.version(&results), states.version(&of(columns[0])));
+        assert_ne!(states.version(&results), States::new().unwrap().version(&results));
+    }
+
+    #[test]
+    fn a_state_has_the_time_when_it_was_first_seen() {
+        let states = States::new().unwrap();
+        let first = states.state("a".to_owned());
+        assert_eq!(states.clone().state("a".to_owned()), first);
+        let second = states.state("b".to_owned());
+        assert!(second.committed >= first.committed);
+        assert_eq!((second.revision, second.version.as_str()), (None, "b"));
     }
 }

@@ -11,6 +11,8 @@ use postmapd_follow::rows::Row;
 use postmapd_follow::settings::Settings;
 use tokio::runtime::Runtime;
 
+use super::database::processes::wait_for;
+
 /// The columns of a row.
 pub type Columns = Vec<Option<Vec<u8>>>;
 
@@ -70,8 +72,12 @@ impl Follower {
 
     pub fn try_connect(&mut self) -> Result<MariaDbConnection, EngineError> {
         let connected = self.runtime.block_on(self.engine.connect());
-        // The library ends a connection that it drops with a task, which panics or waits after an error.
-        assert_eq!(self.runtime.metrics().num_alive_tasks(), 0);
+        // The library ends a connection that it drops with a task, which panics or waits after an error. It would not end here,
+        // where nothing runs the runtime; the thread that has looked up a name does.
+        let metrics = self.runtime.metrics();
+        wait_for("the end of all tasks", || {
+            (metrics.num_alive_tasks() == 0).then_some(())
+        });
         connected
     }
 

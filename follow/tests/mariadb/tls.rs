@@ -101,19 +101,17 @@ fn a_server_that_does_not_prove_its_name_is_refused_before_it_has_user_or_passwo
     let server = start(&authority.issue("server", "DNS:localhost", 30));
     let expired = start(&authority.issue("server", "DNS:localhost", -1));
     for (server, host, ca, expected) in [
-        (&server, "localhost", ca(&other), "BadSignature"),
+        (&server, "localhost", ca(&other), "badsignature"),
         // The authorities of the system.
-        (&server, "localhost", String::new(), "UnknownIssuer"),
+        (&server, "localhost", String::new(), "unknownissuer"),
         (&server, "127.0.0.1", ca(&authority), "not valid for name"),
         (&expired, "localhost", ca(&authority), "expired"),
     ] {
         let proxy = Proxy::before(server.port());
         let mut follower = settings.follow(host, proxy.port(), &ca);
         let error = follower.connect_error();
-        assert!(
-            matches!(&error, Kind::Tls(text) if text.contains(expected)),
-            "{error}"
-        );
+        assert!(matches!(&error, Kind::Tls(_)), "{error}");
+        assert!(error.to_string().to_lowercase().contains(expected), "{error}");
         assert!(!error.is_temporary());
         assert_nothing_readable(&proxy.sent());
     }

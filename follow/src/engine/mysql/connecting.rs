@@ -2,10 +2,12 @@
 //!
 //! The library ends a connection that it drops with a task of the runtime. That task panics if the TLS handshake has failed, and
 //! waits for the rest of a result if the server hangs. It is not started where there is no runtime, and the connection is then
-//! just closed. So a connection is made, and dropped after an error, by a thread outside the runtime. The sockets still belong
-//! to the runtime: only their creation needs it, which is the first step of connecting.
+//! just closed. So a connection is made, and dropped after an error, by a thread outside the runtime.
+//!
+//! Only the creation of a socket needs the runtime. It is the first step of connecting, and the only one that is done in the runtime: a
+//! runtime of one thread does not notice meanwhile that the socket is connected.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -16,7 +18,6 @@ use std::thread::{self, Thread};
 use futures_util::future::{Either, select};
 use mysql_async::{Conn, Opts};
 use tokio::net::lookup_host;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::engine::EngineErrorKind;
@@ -48,11 +49,15 @@ pub(super) async fn addresses(host: &str, port: u16, tls: Tls) -> Result<Vec<IpA
 
 /// Connects with these options, which have at most one address. To be dropped at any time.
 pub(super) async fn connect(opts: Opts) -> Result<Conn, EngineErrorKind> {
+    let mut connecting: Connecting = Conn::new(opts);
+    let first = poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await;
+    if let Poll::Ready(ended) = first {
+        return ended.map_err(|cause| error(LOGIN, &cause));
+    }
     let (sender, receiver) = oneshot::channel();
-    let runtime = Handle::current();
     thread::Builder::new()
         .name("connect".to_owned())
-        .spawn(move || run(&runtime, Conn::new(opts), sender))
+        .spawn(move || run(connecting, sender))
         .map_err(|error| io_error(&error))?;
     match receiver.await {
         Ok(Ok(connection)) => Ok(connection),
@@ -72,24 +77,17 @@ pub(super) fn discard(connection: Conn) {
 type Connecting = Pin<Box<dyn Future<Output = mysql_async::Result<Conn>> + Send>>;
 
 /// Runs `connecting` in this thread until it ends or its result is not wanted any more.
-fn run(runtime: &Handle, mut connecting: Connecting, mut result: oneshot::Sender<mysql_async::Result<Conn>>) {
+fn run(mut connecting: Connecting, mut result: oneshot::Sender<mysql_async::Result<Conn>>) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
-    let first = {
-        let _guard = runtime.enter();
-        connecting.as_mut().poll(&mut context)
-    };
-    let ended = match first {
-        Poll::Ready(ended) => Some(ended),
-        Poll::Pending => {
-            let closed = pin!(result.closed());
-            let mut either = pin!(select(&mut connecting, closed));
-            loop {
-                match either.as_mut().poll(&mut context) {
-                    Poll::Ready(Either::Left((ended, _))) => break Some(ended),
-                    Poll::Ready(Either::Right(_)) => break None,
-                    Poll::Pending => thread::park(),
-                }
+    let ended = {
+        let closed = pin!(result.closed());
+        let mut either = pin!(select(&mut connecting, closed));
+        loop {
+            match either.as_mut().poll(&mut context) {
+                Poll::Ready(Either::Left((ended, _))) => break Some(ended),
+                Poll::Ready(Either::Right(_)) => break None,
+                Poll::Pending => thread::park(),
             }
         }
     };

@@ -1,16 +1,17 @@
 //! The transactions of a connection: the state of the results, and their rows.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 
+use super::columns;
 use super::connecting::discard;
 use super::errors::error;
 use super::fingerprint::fingerprint;
 use super::within;
-use crate::engine::queries::{StateKey, VERSION};
+use crate::engine::queries::{Results, States, VERSION};
 use crate::engine::{EngineErrorKind, Extent, Reading, Rows, State};
 use crate::settings::Queries;
 
@@ -28,9 +29,7 @@ const MAX_SNAPSHOTS: usize = 10;
 pub(super) struct Shared {
     pub(super) queries: Arc<Queries>,
     pub(super) hang: Duration,
-    pub(super) key: StateKey,
-    /// The last state, which has the time when it was first seen.
-    pub(super) seen: Arc<Mutex<Option<State>>>,
+    pub(super) states: States,
 }
 
 /// A connection, and what it is used for.
@@ -82,7 +81,7 @@ impl Session {
         let version = self.version().await?;
         self.execute("COMMIT").await?;
         self.is_idle = true;
-        Ok(self.first_seen(version))
+        Ok(self.shared.states.state(version))
     }
 
     /// Reads all results as of one state.
@@ -95,10 +94,10 @@ impl Session {
         let queries = Arc::clone(&self.shared.queries);
         for query in queries.tables() {
             rows.table(query.table);
-            let check = |number| query.check_columns(number);
+            let check = |number| columns::check(&query, number);
             self.select(query.name, query.sql, check, |row| {
-                let columns = [0, 1, 2].map(|index| column(row, index));
-                if let Some(row) = query.row(columns.get(..row.len()).unwrap_or_default()) {
+                let all = [0, 1, 2].map(|index| column(row, index));
+                if let Some(row) = columns::row(query.table, all.get(..row.len()).unwrap_or_default()) {
                     rows.row(row);
                 }
             })
@@ -111,7 +110,7 @@ impl Session {
         self.execute("COMMIT").await?;
         self.is_idle = true;
         Ok(Reading {
-            state: self.first_seen(version),
+            state: self.shared.states.state(version),
             is_continuous: false,
         })
     }
@@ -161,9 +160,8 @@ impl Session {
     /// Returns the version of the state of the transaction.
     async fn version(&mut self) -> Result<String, EngineErrorKind> {
         let queries = Arc::clone(&self.shared.queries);
-        let mut results = Vec::new();
-        let mut append =
-            |row: &Row| results.extend((0..row.len()).map(|index| column(row, index).map(<[u8]>::to_vec)));
+        let mut results = Results::default();
+        let mut append = |row: &Row| (0..row.len()).for_each(|index| results.push(column(row, index)));
         if let Some(sql) = &queries.version {
             self.select(VERSION, sql, |_| Ok(()), append).await?;
         } else {
@@ -172,22 +170,7 @@ impl Session {
                     .await?;
             }
         }
-        Ok(self.shared.key.version(&results))
-    }
-
-    /// Returns the state with this version, and remembers when it was first seen, on whichever connection.
-    fn first_seen(&self, version: String) -> State {
-        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = match seen.take() {
-            Some(state) if state.version == version => state,
-            _ => State {
-                revision: None,
-                version,
-                committed: SystemTime::now(),
-            },
-        };
-        *seen = Some(state.clone());
-        state
+        Ok(self.shared.states.version(&results))
     }
 
     async fn execute(&mut self, sql: &str) -> Result<(), EngineErrorKind> {

@@ -12,75 +12,37 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
-
-use postmapd::os::digest;
-use postmapd::os::secret::Secret;
-use rustix::rand::{GetRandomFlags, getrandom};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::begin;
 use super::messages::Columns;
 use super::session::Session;
 use super::tables::row;
-use crate::engine::{EngineErrorKind, Extent, Reading, Rows, State, Table};
+use crate::engine::queries::{Results, States, VERSION, fill_randomly};
+use crate::engine::{EngineErrorKind, Extent, Reading, Rows, State};
 use crate::settings::Queries;
-
-/// A query of the settings.
-#[derive(Clone)]
-struct Query {
-    table: Table,
-    name: &'static str,
-    columns: usize,
-    sql: String,
-}
 
 /// The queries of the settings.
 #[derive(Clone)]
 pub(super) struct QuerySet {
-    queries: Vec<Query>,
-    version: Option<String>,
-    /// The seeds of the two sums, and the key of the digest. They are random so that rows with equal sums cannot be chosen.
+    queries: Arc<Queries>,
+    /// The seeds of the two sums. They are random so that rows with equal sums cannot be chosen.
     seeds: [i64; 2],
-    key: Arc<Secret>,
-    /// The last state, which had its time when it was first seen, on whichever connection.
-    seen: Arc<Mutex<Option<State>>>,
+    states: States,
 }
 
 impl QuerySet {
     /// Takes the queries of the settings.
     pub(super) fn new(settings: &Queries) -> io::Result<Self> {
-        let all = [
-            (Table::Relay, "[queries] relay", 2, &settings.relay),
-            (
-                Table::Credentials,
-                "[queries] credentials",
-                3,
-                &settings.credentials,
-            ),
-            (Table::Tls, "[queries] tls", 2, &settings.tls),
-        ];
-        let queries = all.into_iter().filter_map(|(table, name, columns, sql)| {
-            Some(Query {
-                table,
-                name,
-                columns,
-                sql: sql.clone()?,
-            })
-        });
-        let mut key = Secret::default();
-        key.append(&[0; 32]);
-        fill_randomly(key.expose_mut())?;
         let mut seeds = [[0; 8]; 2];
         for seed in &mut seeds {
             fill_randomly(seed)?;
         }
         Ok(Self {
-            queries: queries.collect(),
-            version: settings.version.clone(),
+            queries: Arc::new(settings.clone()),
             seeds: seeds.map(i64::from_ne_bytes),
-            key: Arc::new(key),
-            seen: Arc::default(),
+            states: States::new()?,
         })
     }
 
@@ -113,14 +75,14 @@ impl QuerySet {
         session.query("BEGIN", &begin, None, |_| {}).await?;
         let state = self.state_in_transaction(session).await?;
         rows.begin(Extent::Everything);
-        for query in &self.queries {
+        for query in self.queries.tables() {
             rows.table(query.table);
             let handle = |columns: &Columns<'_>| {
                 rows.row(row(query.table, columns.get(0).unwrap_or_default(), columns, 1));
             };
             let sql = format!("SELECT * FROM ({}\n) AS postmapd_row", query.sql);
             session
-                .query(query.name, &sql, Some(query.columns), handle)
+                .query(query.name, &sql, Some(query.columns.len()), handle)
                 .await?;
         }
         session.query("COMMIT", "COMMIT", None, |_| {}).await?;
@@ -131,38 +93,18 @@ impl QuerySet {
     }
 
     async fn state_in_transaction(&self, session: &mut Session) -> Result<State, EngineErrorKind> {
-        let mut text = Secret::default();
-        let mut handle = |row: &Columns<'_>| {
-            for value in row.all() {
-                // Unlike the text, it has its length before it, so that no other values give the same bytes.
-                let length = value.map_or(-1, |value| i64::try_from(value.len()).unwrap_or(i64::MAX));
-                text.append(&length.to_ne_bytes());
-                text.append(value.unwrap_or_default());
-            }
-        };
-        if let Some(version) = &self.version {
+        let mut results = Results::default();
+        let mut handle = |row: &Columns<'_>| row.all().iter().for_each(|value| results.push(*value));
+        if let Some(version) = &self.queries.version {
             let sql = format!("SELECT * FROM ({version}\n) AS postmapd_row");
-            session
-                .query("[queries] version", &sql, None, &mut handle)
-                .await?;
+            session.query(VERSION, &sql, None, &mut handle).await?;
         } else {
-            for query in &self.queries {
-                let sql = self.fingerprint(&query.sql);
+            for query in self.queries.tables() {
+                let sql = self.fingerprint(query.sql);
                 session.query(query.name, &sql, Some(3), &mut handle).await?;
             }
         }
-        let version = digest::keyed_with(self.key.expose(), [text.expose()]).unwrap_or_default();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = match seen.take() {
-            Some(state) if state.version == version => state,
-            _ => State {
-                revision: None,
-                version,
-                committed: SystemTime::now(),
-            },
-        };
-        *seen = Some(state.clone());
-        Ok(state)
+        Ok(self.states.state(self.states.version(&results)))
     }
 
     /// Returns the query for the number of rows of a result and the sums of their hashes.
@@ -196,14 +138,6 @@ fn has_order(sql: &str) -> bool {
         .clone()
         .zip(words.skip(1))
         .any(|(word, next)| word.ends_with("order") && next.starts_with("by"))
-}
-
-fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
-    let length = getrandom(&mut *bytes, GetRandomFlags::empty())?;
-    if length < bytes.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
