@@ -6,7 +6,9 @@ mod database;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use database::one_sender::{PATIENT, server, set, wait_for_files};
@@ -61,6 +63,9 @@ fn the_admin_listener_can_be_a_unix_socket_that_is_removed_at_the_end() {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let (code, body) = exchange(stream, "/readyz");
     assert_eq!((code, body.as_str()), (200, "ok\n"));
+    // Postfix does not connect here, so the socket keeps the group of the program.
+    let group = |path: &Path| fs::metadata(path).unwrap().gid();
+    assert_eq!(group(&socket), group(Path::new("/proc/self")));
     assert_eq!(program.end("TERM"), 0);
     assert!(!socket.exists());
 }

@@ -147,6 +147,16 @@ fn init_prints_what_apply_runs_and_the_reader_of_the_settings_may_read_and_not_w
     let again = applied.run(&["init", "--apply", "--source", &applied.owner()]);
     assert_eq!(again.out, "the schema postmapd exists, and was not changed\n");
     assert_eq!(applied.revision(), before);
+    // On the host of the database there may be no settings.
+    let bare = Site::new();
+    fs::remove_file(bare.path("follow.toml")).unwrap();
+    let created = bare.run(&["init", "--apply", "--source", &bare.owner(), "--reader", "reader"]);
+    assert_eq!(created.out, "created the schema postmapd\n", "{created:?}");
+    let refused = bare.run(&["init", "--source", &bare.owner()]);
+    assert!(
+        refused.err.contains("set another one with --config"),
+        "{refused:?}"
+    );
     // The user that reads has no right to create it.
     let denied = Site::new().run(&["init", "--apply"]);
     assert_eq!(denied.code, Some(1), "{denied:?}");

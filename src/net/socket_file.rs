@@ -61,8 +61,12 @@ impl SocketFile {
             let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
             chownat(&self.handle, "", owner, group, AtFlags::EMPTY_PATH)
         };
-        if access.owner.is_some() || access.group.is_some() {
-            chown(access.owner, access.group)?;
+        // A unit may forbid chown(2), which is not needed for what the file has already.
+        let stat = fstat(&self.handle)?;
+        let owner = access.owner.filter(|owner| *owner != stat.st_uid);
+        let group = access.group.filter(|group| *group != stat.st_gid);
+        if owner.is_some() || group.is_some() {
+            chown(owner, group)?;
         }
         if access.group.is_none()
             && let Ok(Some(postfix)) = Group::from_name("postfix")

@@ -6,6 +6,7 @@
 
 mod ansible;
 pub(crate) mod docker_mailserver;
+mod follow;
 mod helm;
 pub(crate) mod kubernetes;
 
@@ -79,7 +80,7 @@ fn query_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
 fn every_yaml_file_is_formatted() {
     let rules = "{extends: default, rules: {document-start: disable, line-length: {max: 130}, \
                  octal-values: {forbid-implicit-octal: false}}}";
-    let directories = ["docker-mailserver", "kubernetes", "ansible"].map(contrib);
+    let directories = ["docker-mailserver", "follow", "kubernetes", "ansible"].map(contrib);
     done(
         Command::new("yamllint")
             .args(["--strict", "-d", rules])

@@ -8,11 +8,12 @@
 //!
 //! - `target/release/postmapd` is the build of the tests.
 //! - The relays are fake servers on loopback, and their names are in /etc/hosts.
-//! - `docker` and `kubectl` are stand-ins (tests/systemd/stand-ins, which document themselves): there is no daemon and
-//!   no cluster. What docker-compose and the real kubectl can do without one, they do.
+//! - `docker`, `kubectl` and `scp` are stand-ins (tests/systemd/stand-ins, which document themselves): there is no daemon and
+//!   no cluster, and a host has no SSH server. What docker-compose and the real kubectl can do without one, they do.
 //! - [`ELSEWHERE`] has the commands that another test runs.
 
 mod docker_mailserver;
+mod fleet;
 mod kubernetes;
 mod links;
 mod mail_host;
@@ -34,7 +35,7 @@ use page::{Command, Page, Piece, is_as_shown};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Commands that change nothing: they are repeated until their output matches.
-const READ_ONLY_COMMANDS: [&str; 16] = [
+const READ_ONLY_COMMANDS: [&str; 18] = [
     "grep ",
     "tail ",
     "su ",
@@ -45,6 +46,8 @@ const READ_ONLY_COMMANDS: [&str; 16] = [
     "systemctl is-active ",
     "systemctl show ",
     "journalctl ",
+    "curl ",
+    "ls ",
     "docker compose exec mailserver grep ",
     "docker compose exec mailserver postmap -q ",
     "docker compose logs ",

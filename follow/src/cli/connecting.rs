@@ -116,9 +116,18 @@ impl OwnerOptions {
         Ok(settings.source.user)
     }
 
-    /// Reads the settings, with the source and the password file of the options.
+    /// Reads the settings, with the source and the password file of the options. On the host of the database there may be no
+    /// settings file; the options are enough there.
     pub(super) fn read(&self) -> Result<Settings, CommandError> {
-        let mut settings = Settings::read(&self.settings.config).map_err(CommandError::Settings)?;
+        let path = &self.settings.config;
+        let settings = match &self.source {
+            Some(source) if !path.exists() => {
+                let source = Source::parse(source)?.to_string();
+                Settings::parse(path, format!("source = {source:?}\n").as_bytes())
+            }
+            _ => Settings::read(path),
+        };
+        let mut settings = settings.map_err(CommandError::Settings)?;
         if settings.queries.is_some() {
             return Err(CommandError::NotOurSchema);
         }

@@ -15,6 +15,7 @@ use postmapd::net::bind::bind;
 use postmapd::net::listener::Listener;
 use postmapd::net::socket_file::SocketAccess;
 use postmapd::os::printable::printable;
+use rustix::process::getegid;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -157,7 +158,8 @@ fn admin_listeners(settings: &Settings) -> Result<Vec<Listener>, EndError> {
     };
     let access = SocketAccess {
         owner: None,
-        group: None,
+        // That of this process: Postfix does not connect here.
+        group: Some(getegid().as_raw()),
         mode: 0o660,
     };
     let listeners = bind(&format!("admin {}", address.setting_value()), address, &access)?;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The oldest version with sidecar containers, and the newest that the validator supports.
-const VERSIONS: [&str; 2] = ["1.29", "1.37"];
+pub(super) const VERSIONS: [&str; 2] = ["1.29", "1.37"];
 
 fn manifest() -> String {
     read("kubernetes/base/postfix.yaml")

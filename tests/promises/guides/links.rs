@@ -14,7 +14,7 @@ use super::{ELSEWHERE, is_elsewhere};
 use crate::harness::daemon::finish;
 
 /// The documents whose commands are run from the first to the last, and the test of each.
-const FOLLOWED: [(&str, &str); 11] = [
+const FOLLOWED: [(&str, &str); 12] = [
     ("README.md", "readme.rs"),
     (
         "contrib/guides/replace-hash-on-a-host.md",
@@ -31,6 +31,7 @@ const FOLLOWED: [(&str, &str); 11] = [
         "contrib/guides/services-of-their-own.md",
         "guides/own_services.rs",
     ),
+    ("contrib/guides/a-fleet-from-postgresql.md", "guides/fleet.rs"),
     ("contrib/guides/sendmail-and-exim.md", "guides/sendmail_exim.rs"),
     // With a MariaDB server.
     (
@@ -260,6 +261,9 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
     // The metrics in the manual, which monitoring.rs compares with the server, and the variables of the role.
     count(repository().join("contrib/man/postmapd-status.1"));
     count(repository().join("contrib/ansible/roles/postmapd/defaults/main.yml"));
+    // The tables and the settings of postmapd-follow.
+    count(repository().join("follow/src/schema.sql"));
+    count(repository().join("contrib/follow/man/postmapd-follow.toml.5"));
     for setting in setting::ALL {
         known.extend(
             [setting.key, setting.variable]
@@ -284,6 +288,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
         "RELAY_",
         "POSTMAPD_",
         "POSTFIX_UID",
+        "depends_on",
         "AWS_SES_",
         "SSL_TYPE",
         "ACCOUNT_PROVISIONER",
