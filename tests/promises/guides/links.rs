@@ -272,7 +272,8 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
                 .map(|name| name.rsplit_once('.').map_or(name, |(_, name)| name).to_owned()),
         );
     }
-    // Parameters of Postfix 3.10 and later, of Exim, of docker-mailserver, of Kubernetes, and placeholders.
+    // Parameters of Postfix 3.10 and later, of Exim, of docker-mailserver, of Kubernetes, of Compose, names of other
+    // databases, and placeholders.
     let of_others = [
         "hosts_require_auth",
         "connection_max_messages",
@@ -289,6 +290,11 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
         "POSTMAPD_",
         "POSTFIX_UID",
         "depends_on",
+        "sender_relayhost",
+        "server_id",
+        "mail_domain",
+        "SQL_PORT",
+        "smtp_enforced_tls",
         "AWS_SES_",
         "SSL_TYPE",
         "ACCOUNT_PROVISIONER",
