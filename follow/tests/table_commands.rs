@@ -153,10 +153,7 @@ fn init_prints_what_apply_runs_and_the_reader_of_the_settings_may_read_and_not_w
     let created = bare.run(&["init", "--apply", "--source", &bare.owner(), "--reader", "reader"]);
     assert_eq!(created.out, "created the schema postmapd\n", "{created:?}");
     let refused = bare.run(&["init", "--source", &bare.owner()]);
-    assert!(
-        refused.err.contains("set another one with --config"),
-        "{refused:?}"
-    );
+    assert!(refused.err.contains("name it with --reader"), "{refused:?}");
     // The user that reads has no right to create it.
     let denied = Site::new().run(&["init", "--apply"]);
     assert_eq!(denied.code, Some(1), "{denied:?}");

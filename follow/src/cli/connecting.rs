@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use postmapd::os::printable::printable;
 use thiserror::Error;
 use tokio::runtime;
 
@@ -30,6 +32,11 @@ pub(super) enum CommandError {
     Files(Vec<CredentialFileError>),
     #[error("error: --source: {0}")]
     Source(#[from] SourceError),
+    #[error(
+        "error: there are no settings at {} with the user that reads the tables; name it with --reader",
+        printable(.0.as_os_str().as_bytes())
+    )]
+    NoReader(PathBuf),
     #[error("error: {0}")]
     EngineSettings(#[from] EngineSettingsError),
     #[error("error: {0}")]
@@ -112,7 +119,11 @@ pub(super) struct OwnerOptions {
 impl OwnerOptions {
     /// Returns the user of the setting source, which reads the tables.
     pub(super) fn reader(&self) -> Result<String, CommandError> {
-        let settings = Settings::read(&self.settings.config).map_err(CommandError::Settings)?;
+        let path = &self.settings.config;
+        if !path.exists() {
+            return Err(CommandError::NoReader(path.clone()));
+        }
+        let settings = Settings::read(path).map_err(CommandError::Settings)?;
         Ok(settings.source.user)
     }
 

@@ -295,6 +295,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
         "mail_domain",
         "SQL_PORT",
         "smtp_enforced_tls",
+        "log_statement",
         "AWS_SES_",
         "SSL_TYPE",
         "ACCOUNT_PROVISIONER",
