@@ -17,13 +17,10 @@ use postmapd::os::printable::printable;
 use thiserror::Error;
 
 use crate::engine::{Extent, Rows, Table};
-use crate::rows::{BadRow, Line, Row};
+use crate::rows::{BadRows, Line, Row};
 
 /// The end of the name of a file that is not complete.
 const INCOMPLETE: &str = ".incomplete";
-
-/// The bad rows that are kept.
-const MAX_BAD_ROWS: usize = 20;
 
 /// Why a directory cannot take a dump. No file in it has changed.
 #[derive(Debug, Error)]
@@ -77,8 +74,7 @@ pub struct Dump {
     directory: PathBuf,
     files: Vec<DumpFile>,
     current: Option<BufWriter<File>>,
-    bad_rows: u64,
-    first_bad_rows: Vec<BadRow>,
+    bad_rows: BadRows,
     error: Option<DumpError>,
 }
 
@@ -95,7 +91,7 @@ impl Dump {
             }
             _ => {}
         }
-        for table in [Table::Relay, Table::Credentials, Table::Tls] {
+        for table in Table::ALL {
             let path = directory.join(table.spec().file);
             if fs::symlink_metadata(&path).is_ok() {
                 return Err(DumpErrorKind::Exists.at(&path));
@@ -105,22 +101,15 @@ impl Dump {
             directory: directory.to_owned(),
             files: Vec::new(),
             current: None,
-            bad_rows: 0,
-            first_bad_rows: Vec::new(),
+            bad_rows: BadRows::default(),
             error: None,
         })
     }
 
-    /// Returns the number of rows that cannot be entries.
+    /// Returns the rows that cannot be entries.
     #[must_use]
-    pub fn bad_rows(&self) -> u64 {
-        self.bad_rows
-    }
-
-    /// Returns the first of them, at most 20.
-    #[must_use]
-    pub fn first_bad_rows(&self) -> &[BadRow] {
-        &self.first_bad_rows
+    pub fn bad_rows(&self) -> &BadRows {
+        &self.bad_rows
     }
 
     /// Gives the files their names. Returns each with the number of rows.
@@ -206,10 +195,7 @@ impl Rows for Dump {
         };
         file.rows += 1;
         let line = Line::new(row, Some(file.rows));
-        self.bad_rows += u64::from(line.error.is_some());
-        if self.first_bad_rows.len() < MAX_BAD_ROWS {
-            self.first_bad_rows.extend(line.error);
-        }
+        self.bad_rows.add(line.error);
         if let Err(error) = to.write_all(line.text.expose()) {
             self.fail(error);
         }
@@ -257,7 +243,7 @@ mod tests {
         let directory = temp.path().join("new");
         let mut dump = Dump::into_directory(&directory).unwrap();
         fill(&mut dump);
-        assert_eq!((dump.bad_rows(), dump.first_bad_rows().len()), (1, 1));
+        assert_eq!((dump.bad_rows().count(), dump.bad_rows().first().len()), (1, 1));
         let written = dump.finish().unwrap();
         let relay_map = directory.join("postfix-relaymap.cf");
         let credentials = directory.join("postfix-sasl-password.cf");

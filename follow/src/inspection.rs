@@ -3,18 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Extent, Rows, Table};
-use crate::rows::{BadRow, Line, Row};
-
-/// The bad rows that are kept.
-const MAX_BAD_ROWS: usize = 20;
+use crate::rows::{BadRows, Line, Row};
 
 /// Takes the rows of a read.
 #[derive(Default)]
 pub struct Inspection {
     tables: BTreeMap<Table, u64>,
     current: Option<Table>,
-    bad_rows: u64,
-    first_bad_rows: Vec<BadRow>,
+    bad_rows: BadRows,
 }
 
 impl Inspection {
@@ -23,16 +19,10 @@ impl Inspection {
         self.tables.iter().map(|(table, rows)| (*table, *rows))
     }
 
-    /// Returns the number of rows that cannot be entries.
+    /// Returns the rows that cannot be entries.
     #[must_use]
-    pub fn bad_rows(&self) -> u64 {
-        self.bad_rows
-    }
-
-    /// Returns the first of them, at most 20.
-    #[must_use]
-    pub fn first_bad_rows(&self) -> &[BadRow] {
-        &self.first_bad_rows
+    pub fn bad_rows(&self) -> &BadRows {
+        &self.bad_rows
     }
 }
 
@@ -49,12 +39,7 @@ impl Rows for Inspection {
             return;
         };
         *count += 1;
-        if let Some(error) = Line::new(row, Some(*count)).error {
-            self.bad_rows += 1;
-            if self.first_bad_rows.len() < MAX_BAD_ROWS {
-                self.first_bad_rows.push(error);
-            }
-        }
+        self.bad_rows.add(Line::new(row, Some(*count)).error);
     }
 
     fn removed(&mut self, _: &[u8]) {}

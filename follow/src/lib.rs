@@ -42,6 +42,7 @@ pub mod follow;
 pub mod inspection;
 pub mod liveness;
 pub mod load;
+mod random;
 pub mod rows;
 pub mod schema;
 pub mod settings;

@@ -107,6 +107,38 @@ fn place(row: Option<u64>, key: Option<&str>) -> String {
     }
 }
 
+/// The bad rows of a read.
+#[derive(Clone, Debug, Default)]
+pub struct BadRows {
+    count: u64,
+    first: Vec<BadRow>,
+}
+
+impl BadRows {
+    /// The number of rows that are kept; others are only counted.
+    pub const MAX_FIRST: usize = 20;
+
+    /// Adds the error of a line, if it has one.
+    pub fn add(&mut self, error: Option<BadRow>) {
+        self.count += u64::from(error.is_some());
+        if self.first.len() < Self::MAX_FIRST {
+            self.first.extend(error);
+        }
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Returns the first of them, at most [`Self::MAX_FIRST`].
+    #[must_use]
+    pub fn first(&self) -> &[BadRow] {
+        &self.first
+    }
+}
+
 /// The line of a row.
 pub struct Line {
     /// With its line end. That of a bad row is an invalid entry, or empty if its key is invalid, too.

@@ -56,10 +56,10 @@ impl Check {
             let mut connection = engine.connect().await?;
             connection.read(None, &mut rows).await
         })??;
-        for row in rows.first_bad_rows() {
+        for row in rows.bad_rows().first() {
             print_message(format_args!("error: {row}"));
         }
-        let (result, code) = match rows.bad_rows() {
+        let (result, code) = match rows.bad_rows().count() {
             0 => ("no errors".to_owned(), ExitCode::SUCCESS),
             1 => ("1 bad row".to_owned(), ExitCode::FAILURE),
             bad => (format!("{bad} bad rows"), ExitCode::FAILURE),

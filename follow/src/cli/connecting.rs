@@ -9,9 +9,8 @@ use std::process::ExitCode;
 use clap::Args;
 use postmapd::os::printable::printable;
 use thiserror::Error;
-use tokio::runtime;
 
-use super::{ConfigOption, print_message};
+use super::{ConfigOption, EX_TEMPFAIL, print_message, runtime};
 use crate::dump::DumpError;
 use crate::engine::EngineError;
 use crate::engine::any::EngineSettingsError;
@@ -19,9 +18,6 @@ use crate::engine::postgres::PostgresSettingsError;
 use crate::load::LoadError;
 use crate::settings::source::{Source, SourceError};
 use crate::settings::{CredentialFileError, SettingError, Settings};
-
-/// A later attempt may succeed.
-const EX_TEMPFAIL: u8 = 75;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, Error)]
@@ -91,14 +87,7 @@ pub(super) fn read_settings(path: &Path) -> Result<Settings, CommandError> {
 
 /// Runs a future to its end.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CommandError> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CommandError::Runtime)?;
-    let result = runtime.block_on(future);
-    // A name may still be looked up.
-    runtime.shutdown_background();
-    Ok(result)
+    runtime::block_on(future).map_err(CommandError::Runtime)
 }
 
 /// Who connects to change the tables: the user of the settings reads them, and needs no other right.

@@ -47,7 +47,7 @@ impl Dump {
             let mut connection = engine.connect().await?;
             connection.read(None, &mut files).await
         })??;
-        let (bad_rows, first) = (files.bad_rows(), files.first_bad_rows().to_vec());
+        let bad_rows = files.bad_rows().clone();
         for (path, rows) in files.finish()? {
             // A closed pipe does not change the result.
             let _ = writeln!(
@@ -59,9 +59,10 @@ impl Dump {
         if let Some(revision) = reading.state.revision {
             let _ = writeln!(io::stdout(), "revision {revision}");
         }
-        for row in &first {
+        for row in bad_rows.first() {
             print_message(row);
         }
+        let bad_rows = bad_rows.count();
         if bad_rows == 0 {
             return Ok(ExitCode::SUCCESS);
         }

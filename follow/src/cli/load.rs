@@ -54,7 +54,7 @@ impl Load {
     fn load(&self) -> Result<ExitCode, CommandError> {
         let settings = self.owner.read()?;
         let mut files = Vec::new();
-        for table in [Table::Relay, Table::Credentials, Table::Tls] {
+        for table in Table::ALL {
             let entries = Entries::read(&self.directory, table).map_err(load::LoadError::from)?;
             files.extend(entries.map(|entries| (table, entries)));
         }

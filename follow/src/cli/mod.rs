@@ -8,6 +8,7 @@ mod load;
 mod log;
 mod once;
 mod run;
+mod runtime;
 mod start;
 
 use std::fmt;
@@ -47,6 +48,15 @@ enum Command {
     /// Write the tables of the source as files
     Dump(dump::Dump),
 }
+
+/// The exit code if another process is in the way.
+const EX_UNAVAILABLE: u8 = 69;
+/// The exit code if a system call failed.
+const EX_OSERR: u8 = 71;
+/// The exit code if a later attempt may succeed.
+const EX_TEMPFAIL: u8 = 75;
+/// The exit code if the settings have errors.
+const EX_CONFIG: u8 = 78;
 
 /// Where the settings are.
 #[derive(Args)]

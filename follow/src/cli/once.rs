@@ -7,16 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 use postmapd::os::printable::printable;
-use tokio::runtime;
 use tokio::time::timeout;
 
-use super::log;
-use super::start::{EndError, FollowOptions, Start};
+use super::start::{EndError, FollowOptions, NO_RUNTIME, Start};
+use super::{EX_TEMPFAIL, log, runtime};
 use crate::confinement;
 use crate::systemd::summary;
-
-/// A later attempt may succeed.
-const EX_TEMPFAIL: u8 = 75;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -67,13 +63,8 @@ impl Once {
             status,
         } = self.options.start()?;
         let _ = confinement::enter(&settings);
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(EndError::system("cannot start the runtime"))?;
-        let result = runtime.block_on(async { timeout(self.timeout, follower.once()).await });
-        // A name may still be looked up.
-        runtime.shutdown_background();
+        let result = runtime::block_on(async { timeout(self.timeout, follower.once()).await })
+            .map_err(EndError::system(NO_RUNTIME))?;
         let report = status.report();
         let time = humantime::format_duration(self.timeout);
         let Ok(published) = result else {

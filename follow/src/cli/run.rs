@@ -16,13 +16,13 @@ use postmapd::net::listener::Listener;
 use postmapd::net::socket_file::SocketAccess;
 use postmapd::os::printable::printable;
 use rustix::process::getegid;
-use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::start::{EndError, FollowOptions, Start};
+use super::runtime;
+use super::start::{EndError, FollowOptions, NO_RUNTIME, Start};
 use crate::admin::Admin;
 use crate::confinement;
 use crate::liveness::probe;
@@ -69,7 +69,7 @@ impl Run {
     fn follow(&self) -> Result<(), EndError> {
         let started = SystemTime::now();
         // From here on, no signal is lost.
-        let runtime = runtime()?;
+        let runtime = runtime::create().map_err(EndError::system(NO_RUNTIME))?;
         let signals = {
             let _within = runtime.enter();
             Signals::watch().map_err(EndError::system("cannot install signal handlers"))?
@@ -101,7 +101,7 @@ impl Run {
             .spawn(move || {
                 // Dropped at the end of the thread, also after a panic.
                 let _end = end;
-                let runtime = self::runtime()?;
+                let runtime = runtime::create().map_err(EndError::system(NO_RUNTIME))?;
                 runtime.block_on(async {
                     tokio::select! {
                         _ = &mut stopped => {}
@@ -140,15 +140,6 @@ impl Run {
         // The panic hook has logged where.
         thread.join().unwrap_or(Err(EndError::Panicked))
     }
-}
-
-fn runtime() -> Result<Runtime, EndError> {
-    runtime::Builder::new_current_thread()
-        .enable_all()
-        // For names of hosts: one more than can wait for name servers that do not respond.
-        .max_blocking_threads(2)
-        .build()
-        .map_err(EndError::system("cannot start the runtime"))
 }
 
 /// Binds the address of the setting `admin`, if it is set.

@@ -11,8 +11,8 @@ use postmapd::os::sandbox::disable_core_dumps;
 use thiserror::Error;
 use tracing::warn;
 
-use super::ConfigOption;
 use super::log::{self, LogOptions};
+use super::{ConfigOption, EX_CONFIG, EX_OSERR, EX_UNAVAILABLE};
 use crate::directory::{Directory, DirectoryError};
 use crate::engine::Table;
 use crate::engine::any::{AnyEngine, EngineSettingsError};
@@ -20,12 +20,8 @@ use crate::follow::{Follower, OnceError, Options};
 use crate::settings::{CredentialFileError, Empty, SettingError, Settings};
 use crate::status::Status;
 
-/// A system call failed.
-const EX_OSERR: u8 = 71;
-/// Another process is in the way.
-const EX_UNAVAILABLE: u8 = 69;
-/// The settings have errors.
-const EX_CONFIG: u8 = 78;
+/// What [`EndError::System`] says if there is no runtime.
+pub(super) const NO_RUNTIME: &str = "cannot start the runtime";
 
 #[derive(Args)]
 pub(super) struct FollowOptions {

@@ -18,24 +18,19 @@ use std::time::SystemTime;
 
 use postmapd::os::secret::Secret;
 use postmapd::os::whole_file::{MAX_TEXT, read_secret};
-use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::disk::Disk;
 use super::error::{DirectoryError, DirectoryErrorKind};
 use super::lines::{Counts, measure};
 use super::provenance::{Provenance, SourceFile};
-use super::staging::{Staging, spec};
 use crate::engine::Table;
-
-/// The tables that a generation may have.
-pub(super) const TABLES: [Table; 3] = [Table::Relay, Table::Credentials, Table::Tls];
+use crate::random;
 
 /// The file that says where the others come from.
 pub(super) const SOURCE_FILE: &str = "source.json";
 
 /// The file with the key of the digests.
-const KEY_FILE: &str = "digest-key";
+pub(super) const KEY_FILE: &str = "digest-key";
 
 const KEY_LENGTH: usize = 32;
 const NAME_LENGTH: usize = 16;
@@ -104,32 +99,6 @@ impl Generation {
         })
     }
 
-    /// Writes what is missing beside the files of the tables, `source.json` last.
-    pub(super) fn complete(staging: &Staging, provenance: &Provenance) -> Result<Self, DirectoryError> {
-        let write = |name: &str, mode, content: &[u8]| {
-            let path = staging.path.join(name);
-            let written = staging
-                .disk
-                .create_file(&path, mode)
-                .and_then(|mut file| staging.disk.append(&mut file, content));
-            written.map_err(DirectoryErrorKind::system("write it", path))
-        };
-        write(KEY_FILE, 0o600, staging.key.expose())?;
-        let digests = staging.files.iter();
-        let digests = digests.map(|(table, file)| (spec(*table).file.to_owned(), file.digest.clone()));
-        let mut json = serde_json::to_vec(&SourceFile::new(provenance, digests.collect()))
-            .map_err(|error| DirectoryErrorKind::system("write it", &staging.path)(error.into()))?;
-        json.push(b'\n');
-        write(SOURCE_FILE, staging.readers.file_mode(), &json)?;
-        Ok(Self {
-            name: staging.name.clone(),
-            files: staging.files.clone(),
-            key: staging.key.clone(),
-            provenance: provenance.clone(),
-            has_current_modes: true,
-        })
-    }
-
     /// Reads the generation `name`, if it is whole.
     pub(super) fn read(parent: &Path, name: &str, readers: Readers) -> Option<Self> {
         let path = parent.join(name);
@@ -141,8 +110,8 @@ impl Generation {
         }
         let mut files = BTreeMap::new();
         for (name, expected) in &source.digests {
-            let table = TABLES.into_iter().find(|table| spec(*table).file == name)?;
-            let (digest, counts) = measure(&path.join(name), spec(table), &key).ok()?;
+            let table = Table::ALL.into_iter().find(|table| table.spec().file == name)?;
+            let (digest, counts) = measure(&path.join(name), table.spec(), &key).ok()?;
             if digest != *expected {
                 return None;
             }
@@ -150,7 +119,7 @@ impl Generation {
         }
         Some(Self {
             name: name.to_owned(),
-            has_current_modes: readers.are_of(parent, &path, files.keys().map(|table| spec(*table).file)),
+            has_current_modes: readers.are_of(parent, &path, files.keys().map(|table| table.spec().file)),
             files,
             key,
             provenance: source.provenance()?,
@@ -159,7 +128,7 @@ impl Generation {
 
     /// Returns the names of the files to which the directory has links.
     pub(super) fn linked_files(&self) -> impl Iterator<Item = &'static str> {
-        let tables = self.files.keys().map(|table| spec(*table).file);
+        let tables = self.files.keys().map(|table| table.spec().file);
         [SOURCE_FILE].into_iter().chain(tables)
     }
 
@@ -189,24 +158,14 @@ pub(super) fn changed_at(parent: &Path, name: &str) -> Option<SystemTime> {
 /// Returns a key for the digests of the files of a directory.
 pub(super) fn random_key() -> io::Result<Secret> {
     let mut key = Secret::from(vec![0; KEY_LENGTH]);
-    fill_randomly(key.expose_mut())?;
+    random::fill(key.expose_mut())?;
     Ok(key)
 }
 
 /// Returns the name of a new generation.
 pub(super) fn random_name() -> io::Result<String> {
     let mut bytes = [0; NAME_LENGTH];
-    fill_randomly(&mut bytes)?;
+    random::fill(&mut bytes)?;
     let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("..{}", digits.concat()))
-}
-
-fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
-    let length = bytes.len();
-    // So few bytes come at once.
-    match getrandom(bytes, GetRandomFlags::empty()) {
-        Ok(filled) if filled == length => Ok(()),
-        Ok(_) => Err(Errno::IO.into()),
-        Err(error) => Err(error.into()),
-    }
 }

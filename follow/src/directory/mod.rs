@@ -41,10 +41,9 @@ use rustix::io::Errno;
 
 use disk::{Disk, System};
 pub use error::{DirectoryError, DirectoryErrorKind};
-use generation::{Generation, Readers, SOURCE_FILE, TABLES, random_key, random_name};
+use generation::{Generation, Readers, SOURCE_FILE, random_key, random_name};
 pub use provenance::Provenance;
 pub use staging::Staging;
-use staging::spec;
 
 use crate::engine::Table;
 
@@ -182,11 +181,11 @@ impl Directory {
         }) {
             return Ok(Published::Unchanged);
         }
-        let files = staging.files.keys().map(|table| spec(*table).file);
+        let files = staging.files.keys().map(|table| table.spec().file);
         for name in files.chain([SOURCE_FILE, ACTIVE]) {
             self.is_ours(name)?;
         }
-        let new = Generation::complete(&staging, provenance)?;
+        let new = staging.write_generation(provenance)?;
         // The server detects that files have lost a name as it detects a replaced link. So both are one change.
         // What cannot be removed now is removed after the next flush.
         let _ = self.remove_old_generations(&new.name, Removal::Whole);
@@ -266,7 +265,7 @@ impl Directory {
         }
         // A missing file would be an empty table, and a link to nothing is an unreadable one.
         self.required()
-            .try_for_each(|table| self.link_file(spec(table).file))?;
+            .try_for_each(|table| self.link_file(table.spec().file))?;
         if self.active.is_none() {
             return self.link_to_tls_unless_local();
         }
@@ -276,7 +275,7 @@ impl Directory {
 
     /// Links to the TLS table that may come. There may be a local one, which remains if none comes.
     fn link_to_tls_unless_local(&self) -> Result<(), DirectoryError> {
-        let file = spec(Table::Tls).file;
+        let file = Table::Tls.spec().file;
         if !self.tables.contains(&Table::Tls) {
             return Ok(());
         }
@@ -340,9 +339,9 @@ impl Directory {
 
     /// Removes the links to tables that neither the active generation nor the source has.
     fn remove_links_to_nothing(&self) -> Result<(), DirectoryError> {
-        for table in TABLES {
-            let path = self.path.join(spec(table).file);
-            let is_link = fs::read_link(&path).is_ok_and(|target| target == target_of(spec(table).file));
+        for table in Table::ALL {
+            let path = self.path.join(table.spec().file);
+            let is_link = fs::read_link(&path).is_ok_and(|target| target == target_of(table.spec().file));
             let is_active = self
                 .active
                 .as_ref()
@@ -374,9 +373,9 @@ impl Directory {
 
     /// Whether a generation has a file that is also one of the active generation.
     fn has_active_file(&self, generation: &Path) -> bool {
-        TABLES
+        Table::ALL
             .into_iter()
-            .any(|table| self.is_active_file(&generation.join(spec(table).file)))
+            .any(|table| self.is_active_file(&generation.join(table.spec().file)))
     }
 
     /// Whether a file of a generation is also that of the active generation.

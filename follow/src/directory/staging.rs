@@ -10,19 +10,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use postmapd::os::secret::Secret;
 
 use super::disk::Disk;
 use super::error::{DirectoryError, DirectoryErrorKind};
-use super::generation::{Generation, Readers, TableFile};
+use super::generation::{Generation, KEY_FILE, Readers, SOURCE_FILE, TableFile};
 use super::lines::{Counts, LineWriter};
 use super::merge::Merge;
+use super::provenance::{Provenance, SourceFile};
 use crate::engine::{Extent, Rows, Table};
-use crate::rows::{BadRow, Line, Row};
-
-/// The bad rows that are kept.
-const MAX_BAD_ROWS: usize = 20;
+use crate::rows::{BadRow, BadRows, Line, Row};
 
 /// Takes the rows of one read, for [`Directory::publish`](super::Directory::publish). The first error ends the work, and
 /// is returned there. A staging that is dropped removes its files.
@@ -42,7 +39,7 @@ pub struct Staging {
     current: Option<Current>,
     /// The rows in no file.
     left_out: BTreeMap<Table, u64>,
-    first_bad_rows: Vec<BadRow>,
+    bad_rows: BadRows,
     error: Option<DirectoryError>,
     /// Whether the files stay.
     is_kept: bool,
@@ -62,15 +59,6 @@ struct Current {
     key: Option<Secret>,
     /// The rows up to now.
     rows: u64,
-}
-
-/// Returns the file of a table.
-pub(super) fn spec(table: Table) -> &'static TableSpec {
-    match table {
-        Table::Relay => &RELAY_MAP,
-        Table::Credentials => &CREDENTIALS,
-        Table::Tls => &RELAY_TLS,
-    }
 }
 
 fn inconsistent<T>(reason: &'static str, path: impl Into<PathBuf>) -> Result<T, DirectoryError> {
@@ -98,7 +86,7 @@ impl Staging {
             files: BTreeMap::new(),
             current: None,
             left_out: BTreeMap::new(),
-            first_bad_rows: Vec::new(),
+            bad_rows: BadRows::default(),
             error: None,
             is_kept: false,
         }
@@ -114,15 +102,14 @@ impl Staging {
     /// Returns the number of bad rows of all tables, as [`Staging::rows`] counts them.
     #[must_use]
     pub fn bad_rows(&self) -> u64 {
-        let tables = [Table::Relay, Table::Credentials, Table::Tls];
-        let in_files: u64 = tables.into_iter().map(|table| self.counts(table).bad).sum();
+        let in_files: u64 = Table::ALL.into_iter().map(|table| self.counts(table).bad).sum();
         in_files + self.left_out.values().sum::<u64>()
     }
 
-    /// Returns the first bad rows of this read, at most 20.
+    /// Returns the first bad rows of this read, at most [`BadRows::MAX_FIRST`].
     #[must_use]
     pub fn first_bad_rows(&self) -> &[BadRow] {
-        &self.first_bad_rows
+        self.bad_rows.first()
     }
 
     /// Returns a table that was read, has no entry now, and has some in the active generation. `None` after an error, because
@@ -184,11 +171,11 @@ impl Staging {
             && let Some(base) = self.base.as_deref()
             && let Some(file) = base.files.get(&table)
         {
-            let path = self.parent.join(&base.name).join(spec(table).file);
-            from = Some(Merge::open(path, spec(table))?);
+            let path = self.parent.join(&base.name).join(table.spec().file);
+            from = Some(Merge::open(path, table.spec())?);
             before = file.counts;
         }
-        let path = self.path.join(spec(table).file);
+        let path = self.path.join(table.spec().file);
         self.current = Some(Current {
             table,
             to: LineWriter::create(&self.disk, path, self.readers.file_mode(), &self.key)?,
@@ -205,7 +192,7 @@ impl Staging {
         let Some(current) = self
             .current
             .as_mut()
-            .filter(|current| spec(current.table) == row.spec())
+            .filter(|current| current.table.spec() == row.spec())
         else {
             return inconsistent("the source returned a row of another table", &self.parent);
         };
@@ -223,9 +210,7 @@ impl Staging {
             current.counts.entries += 1;
             current.counts.bad += u64::from(is_bad);
         }
-        if self.first_bad_rows.len() < MAX_BAD_ROWS {
-            self.first_bad_rows.extend(line.error);
-        }
+        self.bad_rows.add(line.error);
         Ok(())
     }
 
@@ -279,7 +264,7 @@ impl Staging {
             .is_some_and(|file| file.counts.entries == 0)
         {
             self.files.remove(&Table::Tls);
-            let path = self.path.join(RELAY_TLS.file);
+            let path = self.path.join(Table::Tls.spec().file);
             self.disk
                 .remove(&path)
                 .map_err(DirectoryErrorKind::system("remove it", path))?;
@@ -296,7 +281,7 @@ impl Staging {
             if self.files.contains_key(table) {
                 continue;
             }
-            let name = spec(*table).file;
+            let name = table.spec().file;
             let active = self.parent.join(&base.name).join(name);
             if base.has_current_modes && self.disk.hard_link(&active, &self.path.join(name)).is_ok() {
                 self.files.insert(*table, file.clone());
@@ -307,6 +292,32 @@ impl Staging {
             }
         }
         Ok(())
+    }
+
+    /// Writes what is missing beside the files of the tables, `source.json` last.
+    pub(super) fn write_generation(&self, provenance: &Provenance) -> Result<Generation, DirectoryError> {
+        let write = |name: &str, mode, content: &[u8]| {
+            let path = self.path.join(name);
+            let written = self
+                .disk
+                .create_file(&path, mode)
+                .and_then(|mut file| self.disk.append(&mut file, content));
+            written.map_err(DirectoryErrorKind::system("write it", path))
+        };
+        write(KEY_FILE, 0o600, self.key.expose())?;
+        let digests = self.files.iter();
+        let digests = digests.map(|(table, file)| (table.spec().file.to_owned(), file.digest.clone()));
+        let mut json = serde_json::to_vec(&SourceFile::new(provenance, digests.collect()))
+            .map_err(|error| DirectoryErrorKind::system("write it", &self.path)(error.into()))?;
+        json.push(b'\n');
+        write(SOURCE_FILE, self.readers.file_mode(), &json)?;
+        Ok(Generation {
+            name: self.name.clone(),
+            files: self.files.clone(),
+            key: self.key.clone(),
+            provenance: provenance.clone(),
+            has_current_modes: true,
+        })
     }
 
     /// Lets the files stay.

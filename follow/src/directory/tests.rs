@@ -8,8 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use postmapd::lookup::directory_source::DirectorySource;
 
-use super::generation::{Generation, TABLES};
-use super::staging::spec;
+use super::generation::Generation;
 use super::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Provenance, Published, Staging};
 use crate::engine::{Extent, Rows, State, Table};
 use crate::rows::Row;
@@ -78,7 +77,7 @@ fn provenance(number: u64) -> Provenance {
 fn read_everything(staging: &mut Staging, number: u64) {
     staging.begin(Extent::Everything);
     let rows = rows(number);
-    for table in TABLES {
+    for table in Table::ALL {
         staging.table(table);
         for (_, key, value) in rows.iter().filter(|(of, ..)| *of == table) {
             staging.row(row(table, key, value));
@@ -90,7 +89,7 @@ fn read_everything(staging: &mut Staging, number: u64) {
 fn read_changes(staging: &mut Staging, from: u64, to: u64) {
     staging.begin(Extent::Changes);
     let (before, after) = (rows(from), rows(to));
-    for table in TABLES {
+    for table in Table::ALL {
         let of = |rows: &[(Table, String, String)]| -> BTreeMap<String, Option<String>> {
             let own = rows.iter().filter(|(of, ..)| *of == table);
             own.map(|(_, key, value)| (key.clone(), Some(value.clone())))
@@ -133,9 +132,9 @@ fn seen(path: &Path) -> Option<u64> {
     let number = source["revision"].as_u64().unwrap();
     assert_eq!(source["version"], provenance(number).state.version);
     let texts = texts(number);
-    for table in TABLES {
+    for table in Table::ALL {
         let expected = texts.iter().find(|(of, _)| *of == table);
-        let text = fs::read_to_string(path.join(ACTIVE).join(spec(table).file)).ok();
+        let text = fs::read_to_string(path.join(ACTIVE).join(table.spec().file)).ok();
         assert_eq!(text.as_ref(), expected.map(|(_, text)| text), "{table:?}");
     }
     Some(number)
@@ -148,7 +147,7 @@ fn seen_after_start(path: &Path) -> Option<u64> {
     expected.extend(
         texts(number)
             .iter()
-            .map(|(table, _)| OsString::from(spec(*table).file)),
+            .map(|(table, _)| OsString::from(table.spec().file)),
     );
     expected.insert(fs::read_link(path.join(ACTIVE)).unwrap().into_os_string());
     let remnants: BTreeSet<OsString> = names(path).difference(&expected).cloned().collect();
@@ -162,7 +161,7 @@ fn seen_after_start(path: &Path) -> Option<u64> {
         }
     }
     for (table, text) in texts(number) {
-        assert_eq!(fs::read_to_string(path.join(spec(table).file)).unwrap(), text);
+        assert_eq!(fs::read_to_string(path.join(table.spec().file)).unwrap(), text);
     }
     Some(number)
 }
@@ -175,7 +174,7 @@ fn names(path: &Path) -> BTreeSet<OsString> {
 }
 
 fn start(path: &Path) -> Result<Directory, DirectoryError> {
-    Directory::open(path, &TABLES)
+    Directory::open(path, &Table::ALL)
 }
 
 #[test]

@@ -13,9 +13,9 @@ use std::time::SystemTime;
 
 use postmapd::os::digest::keyed_with;
 use postmapd::os::secret::Secret;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{State, Table};
+use crate::random;
 use crate::settings::Queries;
 
 /// The query that identifies a state, as errors name it.
@@ -112,7 +112,7 @@ impl States {
     pub(super) fn new() -> io::Result<Self> {
         let mut key = Secret::default();
         key.append(&[0; 32]);
-        fill_randomly(key.expose_mut())?;
+        random::fill(key.expose_mut())?;
         Ok(Self {
             key: Arc::new(key),
             seen: Arc::default(),
@@ -139,15 +139,6 @@ impl States {
         *seen = Some(state.clone());
         state
     }
-}
-
-/// Fills the bytes with random numbers of the system.
-pub(super) fn fill_randomly(bytes: &mut [u8]) -> io::Result<()> {
-    let length = getrandom(&mut *bytes, GetRandomFlags::empty())?;
-    if length < bytes.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::rand::{GetRandomFlags, getrandom};
+use crate::random;
 
 /// Waits that double, each shortened at random by up to a half: many hosts lose one source at the same moment, and must not
 /// return to it at the same moment.
@@ -25,7 +25,7 @@ impl Backoff {
 
     /// Returns the wait after a failure.
     pub(super) fn wait(&mut self) -> Duration {
-        self.wait_with(random())
+        self.wait_with(random_number())
     }
 
     /// Returns the wait after a failure; with 0, half of the longest one.
@@ -43,15 +43,15 @@ impl Backoff {
 
 /// Returns a random part of a time.
 pub(super) fn at_random(time: Duration) -> Duration {
-    time.mul_f64(f64::from(random()) / f64::from(u32::MAX))
+    time.mul_f64(f64::from(random_number()) / f64::from(u32::MAX))
 }
 
 /// Returns a random number; 0 if the system has none.
-fn random() -> u32 {
+fn random_number() -> u32 {
     let mut bytes = [0; 4];
-    match getrandom(&mut bytes, GetRandomFlags::empty()) {
-        Ok(4) => u32::from_ne_bytes(bytes),
-        _ => 0,
+    match random::fill(&mut bytes) {
+        Ok(()) => u32::from_ne_bytes(bytes),
+        Err(_) => 0,
     }
 }
 

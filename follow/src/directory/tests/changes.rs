@@ -9,9 +9,8 @@ use proptest::prelude::*;
 
 use super::faulty_disk::restart;
 use super::{names, provenance, publish, read_everything, row, start};
-use crate::directory::generation::{Generation, TABLES};
+use crate::directory::generation::Generation;
 use crate::directory::lines::Counts;
-use crate::directory::staging::spec;
 use crate::directory::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Published, Staging};
 use crate::engine::{Extent, Rows, Table};
 
@@ -24,7 +23,7 @@ pub(super) type Changes = BTreeMap<Table, BTreeMap<String, Option<String>>>;
 pub(super) fn everything(source: &Source) -> impl Fn(&mut Staging) {
     move |staging| {
         staging.begin(Extent::Everything);
-        for table in TABLES {
+        for table in Table::ALL {
             staging.table(table);
             for (key, value) in source.get(&table).into_iter().flatten() {
                 staging.row(row(table, key, value));
@@ -60,8 +59,10 @@ pub(super) fn publish_read(
 
 /// The files of the active generation that have entries.
 pub(super) fn files(path: &Path) -> BTreeMap<Table, String> {
-    let text = |table: Table| fs::read_to_string(path.join(ACTIVE).join(spec(table).file)).ok();
-    let files = TABLES.into_iter().filter_map(|table| Some((table, text(table)?)));
+    let text = |table: Table| fs::read_to_string(path.join(ACTIVE).join(table.spec().file)).ok();
+    let files = Table::ALL
+        .into_iter()
+        .filter_map(|table| Some((table, text(table)?)));
     files.filter(|(_, text)| !text.is_empty()).collect()
 }
 
@@ -169,7 +170,7 @@ proptest! {
             changed(&changes)(&mut of_changes);
             let mut of_everything = read.stage().unwrap();
             everything(&model)(&mut of_everything);
-            for table in TABLES {
+            for table in Table::ALL {
                 prop_assert!(of_changes.rows(table) <= of_everything.rows(table));
             }
             let emptied = of_changes.emptied();
@@ -235,7 +236,7 @@ fn a_table_without_changes_is_the_same_file_with_the_same_digest() {
     )]);
     let mut staging = directory.stage().unwrap();
     changed(&change)(&mut staging);
-    assert_eq!(TABLES.map(|table| staging.rows(table)), [2, 1, 1]);
+    assert_eq!(Table::ALL.map(|table| staging.rows(table)), [2, 1, 1]);
     directory.publish(staging, &provenance(4)).unwrap();
     let new_digests = digests();
     assert_ne!(inode(tables[0]), inodes[0]);
@@ -336,7 +337,7 @@ fn rows_are_counted_bad_ones_included_and_the_first_bad_ones_are_kept() {
     }
     let mut staging = directory.stage().unwrap();
     everything(&rows)(&mut staging);
-    assert_eq!(TABLES.map(|table| staging.rows(table)), [61, 1, 0]);
+    assert_eq!(Table::ALL.map(|table| staging.rows(table)), [61, 1, 0]);
     assert_eq!(staging.bad_rows(), 60);
     assert_eq!(staging.first_bad_rows().len(), 20);
     assert_eq!(staging.first_bad_rows()[0].row, Some(1));
@@ -356,7 +357,7 @@ fn rows_are_counted_bad_ones_included_and_the_first_bad_ones_are_kept() {
         )]);
         let mut staging = directory.stage().unwrap();
         changed(&change)(&mut staging);
-        assert_eq!(TABLES.map(|table| staging.rows(table)), [32, 1, 0]);
+        assert_eq!(Table::ALL.map(|table| staging.rows(table)), [32, 1, 0]);
         assert_eq!(staging.bad_rows(), 30);
         let rows: Vec<_> = staging
             .first_bad_rows()

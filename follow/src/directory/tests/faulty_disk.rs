@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use super::{names, seen};
 use crate::directory::disk::{Disk, System};
-use crate::directory::generation::{Generation, TABLES};
+use crate::directory::generation::Generation;
 use crate::directory::{Directory, DirectoryError};
+use crate::engine::Table;
 
 /// What a loss of power may do: any combination.
 pub(super) const LOSSES: u8 = 8;
@@ -212,5 +213,5 @@ pub(super) fn restart(path: &Path) -> Result<Directory, DirectoryError> {
 }
 
 pub(super) fn open(faults: &Arc<Faults>) -> Result<Directory, DirectoryError> {
-    Directory::open_on(&faults.path, &TABLES, Arc::new(Faulty(Arc::clone(faults))))
+    Directory::open_on(&faults.path, &Table::ALL, Arc::new(Faulty(Arc::clone(faults))))
 }

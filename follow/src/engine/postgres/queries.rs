@@ -19,8 +19,9 @@ use super::begin;
 use super::messages::Columns;
 use super::session::Session;
 use super::tables::row;
-use crate::engine::queries::{Results, States, VERSION, fill_randomly};
+use crate::engine::queries::{Results, States, VERSION};
 use crate::engine::{EngineErrorKind, Extent, Reading, Rows, State};
+use crate::random;
 use crate::settings::Queries;
 
 /// The queries of the settings.
@@ -37,7 +38,7 @@ impl QuerySet {
     pub(super) fn new(settings: &Queries) -> io::Result<Self> {
         let mut seeds = [[0; 8]; 2];
         for seed in &mut seeds {
-            fill_randomly(seed)?;
+            random::fill(seed)?;
         }
         Ok(Self {
             queries: Arc::new(settings.clone()),
