@@ -1,4 +1,5 @@
-//! The modules are as in the tour in src/lib.rs: each has a layer, and uses only modules of lower layers.
+//! The modules are as in the tour in src/lib.rs: each has a layer, and uses only modules of lower layers. Those of postmapd-follow
+//! are as in the table in follow/src/lib.rs: each uses only modules above it.
 
 #![allow(clippy::expect_used, reason = "a test ends where something fails")]
 
@@ -7,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module, from the table of the tour.
-fn layers(tour: &str) -> BTreeMap<String, u32> {
+fn layers(tour: &str) -> BTreeMap<String, usize> {
     let rows = tour.lines().filter_map(|line| line.strip_prefix("//! | "));
     let layers = rows.filter_map(|row| {
         let (layer, rest) = row.split_once(" | [`")?;
@@ -16,6 +17,21 @@ fn layers(tour: &str) -> BTreeMap<String, u32> {
         Some((module.to_owned(), layer.trim().parse().ok()?))
     });
     layers.collect()
+}
+
+/// The place of each module in a table without layers.
+fn places(table: &str) -> BTreeMap<String, usize> {
+    let rows = table.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let modules = rows.filter_map(|row| {
+        row.strip_prefix('[')
+            .unwrap_or(row)
+            .strip_prefix('`')?
+            .split_once('`')
+    });
+    modules
+        .enumerate()
+        .map(|(place, (module, _))| (module.to_owned(), place))
+        .collect()
 }
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -133,16 +149,15 @@ fn cycle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<Stri
         .find_map(|module| visit(module, uses, &mut Vec::new(), &mut done))
 }
 
-#[test]
-fn no_modules_depend_on_each_other_in_a_cycle() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// The modules that each module uses, at all levels.
+fn uses(src: &Path) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     let mut files = Vec::new();
-    sources(&src, &mut files);
+    sources(src, &mut files);
     let codes: BTreeMap<Vec<String>, String> = files
         .iter()
-        .map(|file| (file.strip_prefix(&src).expect("a source"), file))
+        .map(|file| (file.strip_prefix(src).expect("a source"), file))
         .filter(|(path, _)| !is_tests(path))
-        .map(|(path, file)| (module(path), code(&fs::read_to_string(file).expect("a source"))))
+        .map(|(path, file)| (module(path), code(&text(file))))
         .collect();
     let mut uses = BTreeMap::new();
     for (module, code) in &codes {
@@ -159,34 +174,41 @@ fn no_modules_depend_on_each_other_in_a_cycle() {
         let others = named.filter(|other| !other.starts_with(module) && !module.starts_with(other));
         uses.insert(module.clone(), others.collect::<BTreeSet<_>>());
     }
-    let arrows: usize = uses.values().map(BTreeSet::len).sum();
-    assert!(arrows > 400, "{arrows} uses of {} modules", uses.len());
-    assert_eq!(cycle(&uses), None);
+    uses
+}
+
+#[test]
+fn no_modules_depend_on_each_other_in_a_cycle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (src, least) in [("src", 400), ("follow/src", 90)] {
+        let uses = uses(&root.join(src));
+        let arrows: usize = uses.values().map(BTreeSet::len).sum();
+        assert!(arrows > least, "{src}: {arrows} uses of {} modules", uses.len());
+        assert_eq!(cycle(&uses), None, "{src}");
+    }
     // An existing cycle is found.
+    let mut uses = uses(&root.join("src"));
     let search = vec!["lookup".to_owned(), "search".to_owned()];
     let map = vec!["lookup".to_owned(), "map".to_owned()];
     uses.get_mut(&search).expect("a module").insert(map);
     assert!(cycle(&uses).is_some_and(|cycle| cycle.contains(&"lookup::search".to_owned())));
 }
 
-#[test]
-fn each_module_uses_only_modules_of_lower_layers() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let tour = fs::read_to_string(src.join("lib.rs")).expect("the tour");
-    let layers = layers(&tour);
-    let mut wrong = Vec::new();
+/// The uses of modules that are not of lower layers, and the number of all uses.
+fn wrong_uses(src: &Path, layers: &BTreeMap<String, usize>) -> (BTreeSet<String>, usize) {
+    let mut wrong = BTreeSet::new();
     let mut files = Vec::new();
-    sources(&src, &mut files);
+    sources(src, &mut files);
     let mut arrows = 0;
     for file in files {
-        let path = file.strip_prefix(&src).expect("a source");
+        let path = file.strip_prefix(src).expect("a source");
         let first = path.components().next().expect("a name").as_os_str();
         let own = first.to_string_lossy().trim_end_matches(".rs").to_owned();
         if own == "lib" || own == "main" || is_tests(path) {
             continue;
         }
         let Some(own_layer) = layers.get(&own) else {
-            wrong.push(format!("{own} has no layer of the tour in src/lib.rs"));
+            wrong.insert(format!("{own} is not in the table of lib.rs"));
             continue;
         };
         for module in used(&code(&fs::read_to_string(&file).expect("a source"))) {
@@ -196,23 +218,51 @@ fn each_module_uses_only_modules_of_lower_layers() {
             arrows += 1;
             match layers.get(&module) {
                 Some(layer) if layer < own_layer => {}
-                Some(layer) => wrong.push(format!(
-                    "src/{}: {own} (layer {own_layer}) uses {module} (layer {layer})",
-                    path.display()
-                )),
-                None => wrong.push(format!("src/{}: {module} has no layer", path.display())),
+                Some(layer) => {
+                    let path = path.display();
+                    wrong.insert(format!(
+                        "{path}: {own} (layer {own_layer}) uses {module} (layer {layer})"
+                    ));
+                }
+                None => drop(wrong.insert(format!("{}: {module} has no layer", path.display()))),
             }
         }
     }
-    wrong.sort();
-    wrong.dedup();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    (wrong, arrows)
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).expect("a source")
+}
+
+#[test]
+fn each_module_uses_only_modules_of_lower_layers() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let layers = layers(&text(&src.join("lib.rs")));
+    let (wrong, arrows) = wrong_uses(&src, &layers);
+    assert_eq!(wrong, BTreeSet::new());
     // A search that finds nothing would not fail.
     assert!(
         arrows > 100 && layers.len() >= 14,
         "{arrows} uses of {} modules",
         layers.len()
     );
+}
+
+#[test]
+fn each_module_of_postmapd_follow_uses_only_modules_above_it_in_the_table() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("follow/src");
+    let mut places = places(&text(&src.join("lib.rs")));
+    let (wrong, arrows) = wrong_uses(&src, &places);
+    assert_eq!(wrong, BTreeSet::new());
+    assert!(
+        arrows > 50 && places.len() >= 14,
+        "{arrows} uses of {} modules",
+        places.len()
+    );
+    // A use of a module below is found.
+    places.insert("rows".to_owned(), usize::MAX);
+    assert!(!wrong_uses(&src, &places).0.is_empty());
 }
 
 #[test]

@@ -10,14 +10,15 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | `random` | random numbers of the system |
 //! | [`rows`] | rows of a table as lines of a file: exactly one entry for each row, or a bad row |
-//! | [`engine`] | what is asked of a database: its state, and its rows in one transaction |
+//! | [`settings`] | `follow.toml`, parsed and validated |
 //! | [`schema`] | the tables of postmapd in PostgreSQL: the statements that create them |
+//! | [`engine`] | what is asked of a database: its state, and its rows in one transaction; PostgreSQL, MariaDB and MySQL |
 //! | [`directory`] | the directory: generations of files, one of which is active; what is found after a crash |
 //! | [`dump`] | the tables as plain files, without generations |
 //! | [`inspection`] | the rows of a read, counted and validated |
 //! | [`load`] | the files of a directory as rows of the database |
-//! | [`settings`] | `follow.toml`, parsed and validated |
 //! | [`confinement`] | the rights that the program drops before it connects |
 //! | [`status`] | what the program is doing |
 //! | [`follow`] | the loop: connect, read, publish, wait |
@@ -26,9 +27,10 @@
 //! | [`systemd`] | notifications to systemd |
 //! | [`cli`] | the commands |
 //!
-//! A module uses only those above it in this list, and of the postmapd crate only what is public there: the grammar of the
-//! files ([`postmapd::lookup::table`]), secrets and digests ([`postmapd::os`]), places in files
-//! ([`postmapd::diagnostics`]), addresses ([`postmapd::net`]), and suggestions for misspelt settings.
+//! A module uses only those above it in this list (`tests/layers.rs` checks), and of the postmapd crate only what is public there:
+//! the grammar of the files ([`postmapd::lookup::table`]), secrets, digests, the log and the sandbox ([`postmapd::os`]), places in
+//! files ([`postmapd::diagnostics`]), addresses and listeners ([`postmapd::net`]), the HTTP server and the notifications of systemd
+//! ([`postmapd::control`]), and suggestions for misspelt settings.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
