@@ -5,7 +5,8 @@
 //! belongs together.
 //!
 //! Everything has a deadline, the setting `hang`: a database that neither answers nor ends the connection is as far away as
-//! one that refuses it. After an error a connection is dropped and never used again, and the next one reads everything.
+//! one that refuses it. After an error a connection is dropped and never used again. Whether the next one reads
+//! everything is for its caller to decide, who gives [`Connection::read`] a known state or none.
 //!
 //! Errors are for the person who must fix them, and contain no value of a row and no password ([`EngineError`]).
 

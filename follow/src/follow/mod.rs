@@ -25,6 +25,7 @@
 mod backoff;
 mod bad_rows;
 mod outage;
+mod publication_log;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use crate::status::{Outcome, Status, Tables};
 use backoff::Backoff;
 use bad_rows::BadRowLog;
 use outage::Outage;
+use publication_log::{log_confirmation, log_publication};
 
 /// The shortest time between a publication and the next read. It is longer where a publication takes longer: half of the time of the
 /// disk is left to others.
@@ -426,29 +428,6 @@ impl<E: Engine> Follower<E> {
             info!(?away, "the source is available again");
         }
     }
-}
-
-fn log_confirmation(state: Option<&State>) {
-    info!(
-        revision = state.and_then(|state| state.revision),
-        "the active tables are those of the source"
-    );
-}
-
-fn log_publication(state: &State, tables: &Tables, duration: Duration) {
-    let rows = |table| {
-        let of = tables.rows.iter().find(|(other, _)| *other == table);
-        of.map(|(_, rows)| *rows)
-    };
-    info!(
-        revision = state.revision,
-        relay = rows(Table::Relay),
-        credentials = rows(Table::Credentials),
-        tls = rows(Table::Tls),
-        bad_rows = tables.bad_rows,
-        ?duration,
-        "tables published"
-    );
 }
 
 #[cfg(test)]
