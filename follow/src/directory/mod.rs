@@ -132,6 +132,15 @@ impl Directory {
         self.active.as_ref().map(|generation| &generation.provenance)
     }
 
+    /// Returns whether the active files are where they were published. Other programs may have removed them. Without an active
+    /// generation, nothing is missing.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        let Some(active) = &self.active else { return true };
+        fs::read_link(self.path.join(ACTIVE)).is_ok_and(|target| target == Path::new(&active.name))
+            && active.linked_files().all(|file| self.path.join(file).exists())
+    }
+
     /// Starts to write the files of a state. One at a time: what another one has written is removed by [`Directory::sync`].
     ///
     /// # Errors
@@ -178,6 +187,7 @@ impl Directory {
             active.files == staging.files
                 && active.provenance.is_same_state(provenance)
                 && active.has_current_modes
+                && self.is_intact()
         }) {
             return Ok(Published::Unchanged);
         }

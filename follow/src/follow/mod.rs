@@ -264,6 +264,11 @@ impl<E: Engine> Follower<E> {
                 self.needs_everything = true;
                 return Ok(());
             }
+            if self.may_try_disk() && !self.directory.is_intact() {
+                warn!("files of the directory have been removed; publishing them again");
+                self.needs_everything = true;
+                return Ok(());
+            }
             if self.is_confirmed && self.is_active(&state) {
                 self.refusal.end();
                 self.status.confirmed();

@@ -56,6 +56,45 @@ async fn tables_that_cannot_be_written_are_read_again_after_waits_and_logged_onc
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_another_program_has_removed_are_published_again() {
+    let world = World::new(Content::new(1, 3));
+    let path = |name: &str| world.directory.path().join(name);
+    world
+        .follow(async |world, status| {
+            world.until_current().await;
+            let removals: [&[&str]; 4] = [
+                &["postfix-relaymap.cf"],
+                &["..data"],
+                &["..data/postfix-sasl-password.cf"],
+                &[
+                    "postfix-relaymap.cf",
+                    "postfix-sasl-password.cf",
+                    "source.json",
+                    "..data",
+                ],
+            ];
+            for names in removals {
+                for name in names {
+                    fs::remove_file(path(name)).unwrap();
+                }
+                let is_there =
+                    || path("postfix-relaymap.cf").exists() && path("postfix-sasl-password.cf").exists();
+                let taken = until(|| is_there() && world.is_current()).await;
+                assert!(taken <= INTERVAL * 2, "{names:?}: {taken:?}");
+                // Changes are merged as before.
+                world.source.change_on(Content::new(2, 3));
+                world.until_current().await;
+            }
+            assert_eq!(status.report().error(), None);
+        })
+        .await;
+    assert_eq!(
+        world.log.with("files of the directory have been removed").len(),
+        4
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn tables_that_cannot_be_flushed_are_active_and_flushed_later_without_a_read() {
     let world = World::new(Content::new(1, 3));
     world
