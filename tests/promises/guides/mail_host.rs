@@ -128,7 +128,7 @@ impl MailHost {
                 .arg("PATH=/srv/stand-ins:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
                 .args([
                     "timeout",
-                    "15",
+                    "60",
                     "bash",
                     "-c",
                     "exec 2>&1; cd \"$2\"; eval \"$1\"",
