@@ -18,7 +18,9 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 
 use super::database::mariadb::MariaDb;
+use super::database::postgres::Postgres;
 use super::database::processes::{run, signal, try_run, wait_for};
+use super::program::Place;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -402,4 +404,33 @@ fn the_guide_for_iredmail_reads_the_relays_and_keeps_the_file_of_the_logins() {
     );
     host.wait_for("relayhost", "someone@example.com", "(1)");
     assert_eq!(host.query("sasl", "user@example.org"), "customer2:secret2");
+}
+
+#[test]
+fn the_statements_for_postgresql_in_the_guide_for_iredmail_are_enough() {
+    let guide = fs::read_to_string(repository().join("contrib/guides/relays-from-iredmail.md")).unwrap();
+    let statement = |begin: &str| {
+        let (_, rest) = guide.split_once(&format!("`{begin}")).unwrap();
+        let (statement, _) = rest.split_once('`').unwrap();
+        format!("{begin}{}", statement.replace('\n', " "))
+    };
+    let server = Postgres::start();
+    server.psql(
+        "mail",
+        "CREATE TABLE sender_relayhost (id SERIAL PRIMARY KEY, account VARCHAR(255) NOT NULL DEFAULT '' UNIQUE,
+           relayhost VARCHAR(255) NOT NULL DEFAULT '');
+         INSERT INTO sender_relayhost (account, relayhost) VALUES ('@example.com', '[relay1.example.net]:587')",
+    );
+    for begin in ["CREATE USER", "GRANT SELECT"] {
+        server.psql("mail", &statement(begin));
+    }
+    let (_, query) = guide.split_once("> relay = ").unwrap();
+    let query = query.lines().next().unwrap();
+    let place = Place::new(&server.source("postmapd"), &format!("relay = {query}"));
+    let (code, text) = place.once(&[]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(
+        place.table("postfix-relaymap.cf"),
+        "@example.com [relay1.example.net]:587\n"
+    );
 }

@@ -9,12 +9,13 @@ use tempfile::TempDir;
 use super::database::mariadb::{MariaDb, write_private};
 
 /// A directory with settings, a password, and the tables.
-struct Place {
+pub struct Place {
     temp: TempDir,
 }
 
 impl Place {
-    fn new(source: &str, queries: &str) -> Self {
+    /// Writes the settings.
+    pub fn new(source: &str, queries: &str) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().display();
         fs::create_dir(temp.path().join("tables")).unwrap();
@@ -28,7 +29,7 @@ impl Place {
     }
 
     /// The exit code of `once`, and what it prints.
-    fn once(&self, arguments: &[&str]) -> (i32, String) {
+    pub fn once(&self, arguments: &[&str]) -> (i32, String) {
         let mut program = Command::new(env!("CARGO_BIN_EXE_postmapd-follow"));
         let output = program
             .env_clear()
@@ -43,7 +44,8 @@ impl Place {
         (output.status.code().unwrap(), text)
     }
 
-    fn table(&self, name: &str) -> String {
+    /// The text of a table; empty if there is none.
+    pub fn table(&self, name: &str) -> String {
         let path: &Path = self.temp.path();
         fs::read_to_string(path.join("tables").join(name)).unwrap_or_default()
     }
