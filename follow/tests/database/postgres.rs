@@ -32,7 +32,7 @@ pub fn programs() -> &'static Path {
     &PROGRAMS
 }
 
-/// An empty cluster, made once for all tests.
+/// A cluster with the empty database `mail`, made once for all tests. Small, because each test copies it.
 fn template() -> &'static Path {
     static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(|| {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -40,7 +40,7 @@ fn template() -> &'static Path {
         let digits: String = version.chars().filter(char::is_ascii_digit).collect();
         // Only its owner can copy it.
         let user = if owner().is_some() { "root" } else { "user" };
-        let template = cache.join(format!("postgresql-{digits}-{user}"));
+        let template = cache.join(format!("postgresql-mail-{digits}-{user}"));
         if template.exists() {
             return template;
         }
@@ -55,8 +55,18 @@ fn template() -> &'static Path {
                 "--auth=trust",
                 "--encoding=UTF8",
             ])
-            .args(["--locale=C", "--no-instructions"]);
+            .args(["--locale=C", "--no-instructions", "--wal-segsize=1"]);
         run(as_owner(&mut initdb));
+        let statement = temp.path().join("statement");
+        fs::write(&statement, "CREATE DATABASE mail\n").unwrap();
+        let mut single = Command::new(programs().join("postgres"));
+        single
+            .arg("--single")
+            .arg("-D")
+            .arg(&data)
+            .arg("postgres")
+            .stdin(fs::File::open(&statement).unwrap());
+        run(as_owner(&mut single));
         // Another test binary may do the same, and a cluster with this name is whole.
         let copy = tempfile::tempdir_in(cache).unwrap();
         run(Command::new("cp")
@@ -107,9 +117,7 @@ impl Postgres {
         let directory = owned_directory();
         let data = directory.path().join("data");
         run(Command::new("cp").arg("-a").arg(template()).arg(&data));
-        let server = Self::start_in(directory, settings);
-        server.psql("postgres", "CREATE DATABASE mail");
-        server
+        Self::start_in(directory, settings)
     }
 
     /// Starts a standby of this server.
