@@ -152,6 +152,7 @@ fn measure_latency(sizes: &Sizes) -> Vec<Row> {
     let floor = latency::floor(sizes.servers, sizes.senders, sizes.changes);
     let (hinted, polled) = (latency::measure(&size(true)), latency::measure(&size(false)));
     let (at_rest, most) = hinted.follower_memory;
+    let [database, followers, serve] = hinted.processor.map(milliseconds);
     vec![
         row(1, &what, "p99 500 ms, max 1 s", quantiles(&hinted.answers)),
         row(
@@ -172,6 +173,12 @@ fn measure_latency(sizes: &Sizes) -> Vec<Row> {
             "15 MB",
             format!("{}, {}", megabytes(at_rest), megabytes(most)),
         ),
+        row(
+            1,
+            "processor time of a change, polls included: database, all followers, all servers",
+            "",
+            format!("{database}, {followers}, {serve}"),
+        ),
     ]
 }
 
@@ -189,6 +196,7 @@ fn measure_million(sizes: &Sizes) -> Vec<Row> {
     let floor = latency::floor(1, sizes.many_senders, 5);
     let cost = cost::measure(1, sizes.many_senders, Duration::from_secs(5));
     let (at_rest, most) = measured.follower_memory;
+    let [database, followers, serve] = measured.processor.map(milliseconds);
     let ratio = |memory: u64| {
         format!(
             "{} ({:.2} × text)",
@@ -209,6 +217,12 @@ fn measure_million(sizes: &Sizes) -> Vec<Row> {
             "the follower after it: at rest, the most",
             "1.2 × text",
             format!("{}, {}", ratio(at_rest), ratio(most)),
+        ),
+        row(
+            1,
+            "processor time of a change, polls included: database, all followers, all servers",
+            "",
+            format!("{database}, {followers}, {serve}"),
         ),
     ]
 }

@@ -81,7 +81,7 @@ fn main() {
 }
 
 fn print_storms() {
-    println!("\n### After an outage of the database\n");
+    println!("\n#### After an outage of the database\n");
     println!(
         "| servers | senders | what the followers do | all are back after | failed attempts | most connections |"
     );
@@ -112,7 +112,7 @@ fn print_outcome(servers: u32, senders: u32, policy: Policy, outcome: &Outcome) 
 /// How many databases a full read by all servers needs to end within five minutes.
 fn print_databases() {
     println!(
-        "\n### Databases (a primary or standbys) until all servers have read everything within 5 minutes\n"
+        "\n#### Databases (a primary or standbys) until all servers have read everything within 5 minutes\n"
     );
     println!("| servers | senders | by processor | by network | by connections (500 each) | databases |");
     println!("|---:|---:|---:|---:|---:|---:|");

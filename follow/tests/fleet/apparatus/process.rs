@@ -77,11 +77,20 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(fields.split(' ').map(str::to_owned).collect())
 }
 
-/// The processor time of a process so far, without that of its children.
+/// The processor time of the main thread of a process, or of a thread, so far.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let nanoseconds = text.split(' ').next().and_then(|field| field.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+/// The processor time of all threads of a process so far.
+pub(crate) fn processor_time_of_threads(pid: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    let threads = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    threads.map(processor_time).sum()
 }
 
 /// The processor time of the children of a process that have ended, to a hundredth of a second.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::apparatus::FOLLOW;
 use crate::apparatus::fleet::Fleet;
-use crate::apparatus::process::{memory, processor_time, processor_time_of_ended_children};
+use crate::apparatus::process::{
+    memory, processor_time, processor_time_of_ended_children, processor_time_of_threads,
+};
 use crate::database::processes::children;
 
 pub(crate) struct Measured {
@@ -37,7 +39,9 @@ pub(crate) fn measure(servers: usize, senders: u64, time: Duration) -> Measured 
         .map(|server| server.follower().pid())
         .collect();
     let database = share(time, || processor_time_of_database(postgres));
-    let all = share(time, || followers.iter().map(|pid| processor_time(*pid)).sum());
+    let all = share(time, || {
+        followers.iter().map(|pid| processor_time_of_threads(*pid)).sum()
+    });
     let backends = fleet
         .sql
         .run("SELECT pid FROM pg_stat_activity WHERE usename = 'reader'");

@@ -1,7 +1,7 @@
 //! Followers and the database are killed while each transaction changes every row.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,10 @@ pub(crate) fn kill_followers(size: &Size) -> Measured {
     let checker = check(&fleet, 0, size);
     let mut random = Random::new(2);
     for _ in 0..size.kills {
-        // Every second one is not given the time to read everything.
-        let span = Duration::from_millis(if random.below(2) == 0 { 100 } else { 1500 });
+        // There is something to publish. Every second one is not given the time to read everything.
+        let committed = writer.committed();
+        eventually(|| writer.committed(), |now| *now > committed);
+        let span = Duration::from_millis(if random.below(2) == 0 { 30 } else { 300 });
         thread::sleep(random.duration(span));
         fleet.servers[0].kill_follower();
         fleet.servers[0].start_follower();
@@ -53,6 +55,9 @@ pub(crate) fn kill_database(size: &Size) -> Measured {
     let mut begun = Instant::now();
     for _ in 0..size.kills {
         let writer = Writer::start_after(connect(&fleet.postgres), size.pause, committed);
+        if random.below(2) == 0 {
+            eventually(|| writer.committed(), |now| *now > committed);
+        }
         thread::sleep(random.duration(Duration::from_millis(2500)));
         fleet.postgres.kill();
         committed = writer.wait_for_the_end();
@@ -109,6 +114,7 @@ fn newest(sql: &mut Sql) -> u64 {
 /// A thread that changes every row in each transaction.
 struct Writer {
     thread: JoinHandle<(Sql, u64)>,
+    committed: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
@@ -119,8 +125,8 @@ impl Writer {
 
     /// Starts with the transaction after this one. It ends when the connection does.
     fn start_after(mut sql: Sql, pause: Duration, last: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let its_stop = Arc::clone(&stop);
+        let (stop, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(last)));
+        let (its_stop, its_committed) = (Arc::clone(&stop), Arc::clone(&committed));
         let thread = thread::spawn(move || {
             let mut transaction = last;
             while !its_stop.load(Ordering::Relaxed) {
@@ -130,11 +136,21 @@ impl Writer {
                 if changed.and_then(|_| sql.try_run("COMMIT")).is_err() {
                     break;
                 }
+                its_committed.store(transaction, Ordering::Relaxed);
                 thread::sleep(pause);
             }
             (sql, transaction)
         });
-        Self { thread, stop }
+        Self {
+            thread,
+            committed,
+            stop,
+        }
+    }
+
+    /// The last transaction that was committed for certain.
+    fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
     }
 
     fn stop(self) -> Sql {

@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Durations;
+use super::cost::processor_time_of_database;
 use crate::apparatus::DEADLINE;
 use crate::apparatus::client::{Client, Reply};
 use crate::apparatus::fleet::Fleet;
 use crate::apparatus::mail_server::MailServer;
-use crate::apparatus::process::memory;
+use crate::apparatus::process::{memory, processor_time_of_threads};
 use crate::apparatus::random::Random;
 use crate::apparatus::senders::{change_one, login, next_hop, sender};
 
@@ -30,6 +31,8 @@ pub(crate) struct Measured {
     pub(crate) answers: Durations,
     /// Of the largest follower, at rest and the most, in bytes.
     pub(crate) follower_memory: (u64, u64),
+    /// The processor time of a change, polls included: of the database, and of the followers and the servers together.
+    pub(crate) processor: [Duration; 3],
 }
 
 /// Changes the relay and the login of one sender after another, each when all servers answer with the one before.
@@ -41,6 +44,7 @@ pub(crate) fn measure(size: &Size) -> Measured {
     let mut clients: Vec<Client> = fleet.servers.iter().map(MailServer::client).collect();
     let mut random = Random::new(1);
     let mut answers = Vec::new();
+    let before = processor(&mut fleet);
     for transaction in 1..=size.changes {
         // At any moment between two polls, and later than the shortest interval of publications.
         thread::sleep(Duration::from_millis(400) + random.duration(Duration::from_secs(1)));
@@ -51,6 +55,9 @@ pub(crate) fn measure(size: &Size) -> Measured {
         let expected = [next_hop(transaction), login(transaction)];
         answers.extend(wait_for_pairs(&mut clients, &sender(number), &expected, begun));
     }
+    let after = processor(&mut fleet);
+    let changes = u32::try_from(size.changes).unwrap();
+    let processor = [0, 1, 2].map(|part| after[part].saturating_sub(before[part]) / changes);
     let memory_of = |server: &mut MailServer| {
         let pid = server.follower().pid();
         (memory(pid, "status", "VmRSS"), memory(pid, "status", "VmHWM"))
@@ -59,7 +66,23 @@ pub(crate) fn measure(size: &Size) -> Measured {
     Measured {
         answers: Durations::new(answers),
         follower_memory,
+        processor,
     }
+}
+
+/// The processor time so far.
+fn processor(fleet: &mut Fleet) -> [Duration; 3] {
+    let database = processor_time_of_database(fleet.postgres.pid());
+    let pids = fleet
+        .servers
+        .iter_mut()
+        .map(|server| [server.follower().pid(), server.serve().pid()]);
+    let [mut followers, mut servers] = [Duration::ZERO; 2];
+    for [follower, serve] in pids {
+        followers += processor_time_of_threads(follower);
+        servers += processor_time_of_threads(serve);
+    }
+    [database, followers, servers]
 }
 
 /// Waits until all servers answer with this relay and login, and returns how long each took. A relay with another login
