@@ -310,7 +310,7 @@ fn measure_silence(sizes: &Sizes) -> Vec<Row> {
         .into_iter()
         .map(|silence| {
             let longest = hints::measure(silence, 3, sizes.senders, 10);
-            let what = format!("no notification ({silence:?}): the longest of 10 changes").to_lowercase();
+            let what = format!("no notification ({}): the longest of 10 changes", silence.name());
             row(4, &what, "2 s", milliseconds(longest))
         })
         .collect();

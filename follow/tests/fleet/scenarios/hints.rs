@@ -19,6 +19,18 @@ pub(crate) enum Silence {
     Pgbouncer,
 }
 
+impl Silence {
+    /// In the words of an administrator.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected => "the connections end at the commit",
+            Self::NoNotify => "the database sends none",
+            Self::Standby => "a standby",
+            Self::Pgbouncer => "pgbouncer in transaction mode",
+        }
+    }
+}
+
 pub(crate) const SILENCES: [Silence; 4] = [
     Silence::Disconnected,
     Silence::NoNotify,
