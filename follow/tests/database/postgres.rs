@@ -32,7 +32,7 @@ pub fn programs() -> &'static Path {
     &PROGRAMS
 }
 
-/// A cluster with the empty database `mail`, made once for all tests. Small, because each test copies it.
+/// A cluster with the empty database `mail`, made once for all tests.
 fn template() -> &'static Path {
     static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(|| {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -40,7 +40,7 @@ fn template() -> &'static Path {
         let digits: String = version.chars().filter(char::is_ascii_digit).collect();
         // Only its owner can copy it.
         let user = if owner().is_some() { "root" } else { "user" };
-        let template = cache.join(format!("postgresql-mail-{digits}-{user}"));
+        let template = cache.join(format!("postgresql-{digits}-mail-{user}"));
         if template.exists() {
             return template;
         }
@@ -55,7 +55,7 @@ fn template() -> &'static Path {
                 "--auth=trust",
                 "--encoding=UTF8",
             ])
-            .args(["--locale=C", "--no-instructions", "--wal-segsize=1"]);
+            .args(["--locale=C", "--no-instructions"]);
         run(as_owner(&mut initdb));
         let statement = temp.path().join("statement");
         fs::write(&statement, "CREATE DATABASE mail\n").unwrap();

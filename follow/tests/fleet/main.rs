@@ -83,7 +83,7 @@ const LINES_OF_AN_OUTAGE: usize = 3;
 #[test]
 fn no_answer_changes_while_the_database_is_killed_stopped_or_frozen() {
     for outage in outages::OUTAGES {
-        let measured = outages::measure(outage, 2, 1000, Duration::from_secs(4));
+        let measured = outages::measure(outage, 2, 1000, Duration::from_secs(1));
         assert!(measured.replies > 10, "{outage:?}");
         assert!(
             measured.lines <= LINES_OF_AN_OUTAGE,
