@@ -37,6 +37,11 @@ pub enum DirectoryErrorKind {
     /// What was read cannot become files.
     #[error("{0}; nothing was published, and the next read is of all rows")]
     Inconsistent(&'static str),
+    /// The server would not read the file.
+    #[error(
+        "the table has more than {0} MiB, which is the most that postmapd reads; remove rows, or correct the query"
+    )]
+    TooLarge(u64),
     /// The system reports an error.
     #[error("cannot {operation}: {source}; {}", what_to_do(source))]
     System {

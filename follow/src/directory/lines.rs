@@ -9,6 +9,7 @@ use postmapd::lookup::table::line;
 use postmapd::lookup::table::spec::TableSpec;
 use postmapd::os::digest::KeyedDigest;
 use postmapd::os::secret::Secret;
+use postmapd::os::whole_file::MAX_FILE;
 
 use super::disk::Disk;
 use super::error::{DirectoryError, DirectoryErrorKind};
@@ -142,6 +143,8 @@ pub(super) struct LineWriter {
     buffer: Secret,
     /// How much of it is to be written.
     used: usize,
+    /// How many bytes the file may still get: the server reads no larger one.
+    pub(super) room: u64,
     digest: KeyedDigest,
 }
 
@@ -163,6 +166,7 @@ impl LineWriter {
             file,
             buffer: Secret::from(vec![0; BUFFER]),
             used: 0,
+            room: MAX_FILE,
             digest,
         })
     }
@@ -173,6 +177,9 @@ impl LineWriter {
 
     /// Appends a line.
     pub(super) fn append(&mut self, line: &[u8]) -> Result<(), DirectoryError> {
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let room = self.room.checked_sub(length);
+        self.room = room.ok_or_else(|| DirectoryErrorKind::TooLarge(MAX_FILE >> 20).at(&self.path))?;
         if self.used + line.len() > BUFFER {
             self.write()?;
         }

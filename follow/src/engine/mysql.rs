@@ -40,6 +40,12 @@ use reading::{Session, Shared};
 /// The longest packet in bytes that is accepted, and so the longest row: the longest that the protocol has in one piece.
 const MAX_PACKET: usize = 16 * 1024 * 1024;
 
+/// How many steps a question for the state takes at most, each as long as `hang`.
+const STATE_STEPS: u32 = 10;
+
+/// How long the rows of a read may take to come.
+const READ_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// A database of MariaDB or MySQL.
 pub struct MariaDb {
     hosts: Vec<Host>,
@@ -206,12 +212,13 @@ pub struct MariaDbConnection {
 
 impl Connection for MariaDbConnection {
     async fn state(&mut self) -> Result<State, EngineError> {
-        let state = self.session.state().await;
+        let hang = self.session.hang().saturating_mul(STATE_STEPS);
+        let state = within(hang, self.session.state()).await;
         state.map_err(|kind| kind.at(&self.host))
     }
 
     async fn read(&mut self, _known: Option<&State>, rows: &mut dyn Rows) -> Result<Reading, EngineError> {
-        let reading = self.session.read(rows).await;
+        let reading = within(READ_TIMEOUT, self.session.read(rows)).await;
         reading.map_err(|kind| kind.at(&self.host))
     }
 

@@ -48,6 +48,16 @@ use crate::settings::{CredentialFileError, Settings, Tls};
 /// How long the server may work on what is read. It ends a query whose reader is gone.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How many steps a login may take, each as long as its deadline: more than any needs. A server that sends a little of something
+/// again and again would otherwise keep the next host from being tried.
+const LOGIN_STEPS: u32 = 10;
+
+/// How long the rows of a read may take to come.
+const READ_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The last second of the year 9999.
+const LAST_TIME: Duration = Duration::from_secs(253_402_300_799);
+
 /// The longest deadline of a step of a login ([`Postgres::login_hang`]).
 const MAX_LOGIN_HANG: Duration = Duration::from_secs(10);
 
@@ -153,6 +163,12 @@ impl Postgres {
     }
 
     async fn log_in(&self, stream: Box<dyn Stream>, way: Way) -> Result<Session, EngineErrorKind> {
+        let limit = self.login_hang.saturating_mul(LOGIN_STEPS);
+        let login = timeout(limit, self.log_in_to(stream, way)).await;
+        login.unwrap_or_else(|_| Err(hang(limit)))
+    }
+
+    async fn log_in_to(&self, stream: Box<dyn Stream>, way: Way) -> Result<Session, EngineErrorKind> {
         let mut session = Session::start(stream, &self.login, way, self.login_hang).await?;
         session.set_hang(self.hang);
         if self.attributes == SessionAttributes::ReadWrite {
@@ -286,10 +302,14 @@ impl Connection for PostgresConnection {
 
     async fn read(&mut self, known: Option<&State>, rows: &mut dyn Rows) -> Result<Reading, EngineError> {
         self.session.clear_notification();
-        let result = match &mut self.content {
-            Content::Tables(tables) => tables.read(&mut self.session, self.hang, known, rows).await,
-            Content::Queries(queries) => queries.read(&mut self.session, self.hang, rows).await,
+        let read = async {
+            match &mut self.content {
+                Content::Tables(tables) => tables.read(&mut self.session, self.hang, known, rows).await,
+                Content::Queries(queries) => queries.read(&mut self.session, self.hang, rows).await,
+            }
         };
+        let result = timeout(READ_TIMEOUT, read).await;
+        let result = result.unwrap_or_else(|_| Err(hang(READ_TIMEOUT)));
         result.map_err(|kind| kind.at(&self.host))
     }
 
@@ -313,13 +333,10 @@ fn begin(session: &Session, hang: Duration) -> String {
     )
 }
 
-/// Returns the time so many microseconds after 1970.
+/// Returns the time so many microseconds after 1970; the first or the last one that has a text in RFC 3339 format where that
+/// one has none.
 fn time(microseconds: i64) -> SystemTime {
-    let distance = Duration::from_micros(microseconds.unsigned_abs());
-    let time = if microseconds >= 0 {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    };
+    let distance = Duration::from_micros(u64::try_from(microseconds).unwrap_or_default());
+    let time = SystemTime::UNIX_EPOCH.checked_add(distance.min(LAST_TIME));
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }

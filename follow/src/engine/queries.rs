@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use postmapd::os::digest::keyed_with;
+use postmapd::os::digest::{KeyedDigest, keyed_with};
 use postmapd::os::secret::Secret;
 
 use super::{State, Table};
@@ -78,10 +78,18 @@ impl<'q> TableQuery<'q> {
     }
 }
 
-/// What the queries return that identify a state.
-#[derive(Default)]
+/// The digest of what the queries return that identify a state. Not their text, which may be long.
 pub(super) struct Results {
-    text: Secret,
+    digest: Option<KeyedDigest>,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        // The key is for what is shown of it ([`States::version`]).
+        Self {
+            digest: KeyedDigest::new(b""),
+        }
+    }
 }
 
 impl Results {
@@ -89,8 +97,10 @@ impl Results {
     pub(super) fn push(&mut self, column: Option<&[u8]>) {
         // The length comes before it, so that no other columns give the same bytes.
         let length = column.map_or(-1, |column| i64::try_from(column.len()).unwrap_or(i64::MAX));
-        self.text.append(&length.to_ne_bytes());
-        self.text.append(column.unwrap_or_default());
+        if let Some(digest) = &mut self.digest {
+            digest.update(&length.to_ne_bytes());
+            digest.update(column.unwrap_or_default());
+        }
     }
 }
 
@@ -120,9 +130,10 @@ impl States {
     }
 
     /// Returns the version of these results.
-    pub(super) fn version(&self, results: &Results) -> String {
+    pub(super) fn version(&self, results: Results) -> String {
         // `None` never occurs.
-        keyed_with(self.key.expose(), [results.text.expose()]).unwrap_or_default()
+        let digest = results.digest.map(KeyedDigest::finish).unwrap_or_default();
+        keyed_with(self.key.expose(), [digest.as_bytes()]).unwrap_or_default()
     }
 
     /// Returns the state with this version.
@@ -168,13 +179,13 @@ mod tests {
         ];
         let versions: HashSet<String> = columns
             .iter()
-            .map(|columns| states.version(&of(columns)))
+            .map(|columns| states.version(of(columns)))
             .collect();
         assert_eq!(versions.len(), columns.len());
         assert!(versions.iter().all(|version| version.starts_with("hmac-sha256:")));
-        let results = of(columns[0]);
-        assert_eq!(states.version(&results), states.version(&of(columns[0])));
-        assert_ne!(states.version(&results), States::new().unwrap().version(&results));
+        let version = states.version(of(columns[0]));
+        assert_eq!(states.version(of(columns[0])), version);
+        assert_ne!(States::new().unwrap().version(of(columns[0])), version);
     }
 
     #[test]

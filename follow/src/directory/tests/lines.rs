@@ -8,6 +8,7 @@ use postmapd::lookup::table::line::MAX_LINE;
 use postmapd::lookup::table::spec::CREDENTIALS;
 use postmapd::os::digest;
 use postmapd::os::secret::Secret;
+use postmapd::os::whole_file::MAX_FILE;
 use proptest::prelude::*;
 
 use crate::directory::disk::{Disk, System};
@@ -87,4 +88,18 @@ fn a_line_without_end_or_longer_than_any_and_what_is_no_file_are_errors() {
     .unwrap();
     assert!(LineReader::open(&fifo).is_err());
     assert!(LineReader::open(temp.path()).is_err());
+}
+
+#[test]
+fn a_file_does_not_become_larger_than_the_server_reads() {
+    let temp = tempfile::tempdir().unwrap();
+    let key = Secret::from(b"key".to_vec());
+    let disk: Arc<dyn Disk> = Arc::new(System);
+    let mut writer = LineWriter::create(&disk, temp.path().join("file"), 0o600, &key).unwrap();
+    assert_eq!(writer.room, MAX_FILE);
+    writer.room = 250;
+    writer.append(&line(100)).unwrap();
+    writer.append(&line(150)).unwrap();
+    let error = writer.append(b"k\n").unwrap_err();
+    assert!(error.to_string().contains("more than 1024 MiB"), "{error}");
 }

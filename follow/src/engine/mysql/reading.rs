@@ -62,6 +62,11 @@ impl Session {
         }
     }
 
+    /// Returns the setting `hang`.
+    pub(super) fn hang(&self) -> Duration {
+        self.shared.hang
+    }
+
     /// Sets what all transactions need.
     pub(super) async fn prepare(&mut self) -> Result<(), EngineErrorKind> {
         self.is_idle = false;
@@ -170,7 +175,7 @@ impl Session {
                     .await?;
             }
         }
-        Ok(self.shared.states.version(&results))
+        Ok(self.shared.states.version(results))
     }
 
     async fn execute(&mut self, sql: &str) -> Result<(), EngineErrorKind> {

@@ -163,6 +163,11 @@ impl<'a> Columns<'a> {
         self.values.get(column).copied().flatten()
     }
 
+    /// Returns the number of columns.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Returns all columns.
     pub(super) fn all(&self) -> &[Option<&'a [u8]>] {
         self.values.get(..self.count).unwrap_or(&self.values)

@@ -105,7 +105,7 @@ impl QuerySet {
                 session.query(query.name, &sql, Some(3), &mut handle).await?;
             }
         }
-        Ok(self.states.state(self.states.version(&results)))
+        Ok(self.states.state(self.states.version(results)))
     }
 
     /// Returns the query for the number of rows of a result and the sums of their hashes.

@@ -17,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::errors::{Phase, hang, lost};
-use super::messages::{Columns, Input, ServerError, message, packet, take_count, take_i32, unexpected};
+use super::messages::{
+    Columns, Input, MAX_COLUMNS, ServerError, message, packet, take_count, take_i32, unexpected,
+};
 use crate::engine::EngineErrorKind;
 
 /// Version 3.0 of the protocol.
@@ -220,6 +222,8 @@ impl Session {
         }
         self.send(&message(b'Q', &[sql.as_bytes(), b"\0"])?).await?;
         let mut result = Ok(());
+        // The number of columns of the result that comes.
+        let mut described = None;
         loop {
             let (kind, body) = match self.next().await {
                 // The error after which the server has closed the connection says why.
@@ -227,13 +231,29 @@ impl Session {
                 next => next?,
             };
             match kind {
-                b'D' => handle(&Columns::parse(self.input.body(body))?),
+                b'D' => {
+                    let row = Columns::parse(self.input.body(body))?;
+                    // A column that does not come would be NULL, which is a value.
+                    if described != Some(row.count()) {
+                        return Err(unexpected());
+                    }
+                    handle(&row);
+                }
                 b'T' => {
                     let count = take_count(&mut self.input.body(body))?;
-                    if let Some(expected) = columns.filter(|expected| *expected != count) {
-                        let reason = format!("it has {count} columns, and {expected} are needed");
-                        return Err(EngineErrorKind::Result { query, reason });
-                    }
+                    let reason = match columns {
+                        Some(expected) if expected != count => {
+                            format!("it has {count} columns, and {expected} are needed")
+                        }
+                        None if count > MAX_COLUMNS => {
+                            format!("it has {count} columns, and may have {MAX_COLUMNS}")
+                        }
+                        _ => {
+                            described = Some(count);
+                            continue;
+                        }
+                    };
+                    return Err(EngineErrorKind::Result { query, reason });
                 }
                 b'E' if result.is_ok() => result = Err(ServerError::parse(self.input.body(body))),
                 // The end of a statement, or none.

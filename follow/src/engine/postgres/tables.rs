@@ -124,7 +124,7 @@ impl Tables {
     ) -> Result<Begun, EngineErrorKind> {
         let mut sql = begin(session, hang);
         // A version comes from a file: only a UUID goes into a statement.
-        let known = known.filter(|(_, version)| version.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-'));
+        let known = known.filter(|(_, version)| is_uuid(version));
         let schema = &self.schema;
         let since = match known {
             Some((revision, version)) => format!(
@@ -188,12 +188,18 @@ fn state(row: &Columns<'_>) -> Result<State, EngineErrorKind> {
         return Err(EngineErrorKind::Tables(found, help));
     }
     let parts = row.parsed(1).zip(row.parsed::<String>(2)).zip(row.parsed(3));
+    let parts = parts.filter(|((_, version), _)| is_uuid(version));
     let ((revision, version), microseconds) = parts.ok_or_else(no_state)?;
     Ok(State {
         revision: Some(revision),
         version,
         committed: time(microseconds),
     })
+}
+
+/// Whether a text can be that of a UUID.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-')
 }
 
 fn no_state() -> EngineErrorKind {
