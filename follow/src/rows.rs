@@ -5,8 +5,10 @@
 //! used, and must be exactly one entry with the key and the value of the row. Any other row is a [`BadRow`].
 //!
 //! A bad row whose key is valid becomes an entry with an invalid value, so that lookups of this key return a temporary
-//! error, and not the entry of the domain or *not found*. The server accepts such a file with `[reload] errors = "holes"`. A
-//! row whose key is invalid is left out: no sender has such a key, and a line with it would be a temporary error for all senders.
+//! error, and not the entry of the domain or *not found*. The server accepts such a file with `[reload] errors = "holes"`. So does
+//! one whose key has whitespace around a valid one, as the type `char(64)` of PostgreSQL has it: for the key without it. A
+//! row whose key is invalid otherwise is left out: no sender has such a key, and a line with it would be a temporary error for all
+//! senders.
 //!
 //! Limits: rows with the same key are not detected; the first one answers, as in every file.
 
@@ -157,9 +159,11 @@ impl Line {
         };
         let has_valid_key = column != Column::Key;
         let mut text = Secret::default();
-        if has_valid_key {
-            let invalid = line(row.key(), INVALID);
-            if matches!(parse(row.spec(), &invalid), Parsed::Invalid(parsed, _) if parsed == row.key()) {
+        let key = row.key().trim_ascii();
+        let is_padded = key != row.key() && entry(row.spec(), key, row.valid_value()).is_ok();
+        if has_valid_key || is_padded {
+            let invalid = line(key, INVALID);
+            if matches!(parse(row.spec(), &invalid), Parsed::Invalid(parsed, _) if parsed == key) {
                 text = invalid;
             }
         }
