@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use futures_util::future::{Either, select};
 use mysql_async::{Conn, Opts};
 use tokio::net::lookup_host;
 use tokio::sync::oneshot;
@@ -81,14 +80,15 @@ fn run(mut connecting: Connecting, mut result: oneshot::Sender<mysql_async::Resu
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let ended = {
-        let closed = pin!(result.closed());
-        let mut either = pin!(select(&mut connecting, closed));
+        let mut closed = pin!(result.closed());
         loop {
-            match either.as_mut().poll(&mut context) {
-                Poll::Ready(Either::Left((ended, _))) => break Some(ended),
-                Poll::Ready(Either::Right(_)) => break None,
-                Poll::Pending => thread::park(),
+            if let Poll::Ready(ended) = connecting.as_mut().poll(&mut context) {
+                break Some(ended);
             }
+            if closed.as_mut().poll(&mut context).is_ready() {
+                break None;
+            }
+            thread::park();
         }
     };
     drop(connecting);
