@@ -8,10 +8,11 @@
 //! [`PAUSE`] apart, and a read returns the newest state, so many changes are one publication and the last is never left out.
 //!
 //! After any error of the source, the connection is dropped, and the active tables stay. That is one outage, with one message at its
-//! beginning and one at its end, however many attempts it takes. The next connection may be to another host, which lacks the last commits;
-//! then its state has another version. An equal version is the same rows, and confirms the active tables without a read: otherwise a
-//! restart of the database would send all tables to all servers at the same moment. All the same, each connection reads everything once,
-//! within [`RECHECK`], because rows may have been changed where no trigger recorded it; the first one of a process does so at once. States are compared for equality, and never for order.
+//! beginning and one at its end, however many attempts it takes. The next connection may be to another host, which lacks the last
+//! commits; then its state has another version. An equal version is the same rows, and confirms the active tables without a read:
+//! otherwise a restart of the database would send all tables to all servers at the same moment. All the same, each connection reads
+//! everything once, within [`RECHECK`], because rows may have been changed where no trigger recorded it; the first one of a process
+//! does so at once. States are compared for equality, and never for order.
 //!
 //! What is read and not published:
 //! - a read that ended with an error: nothing of it;

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::exposition::{Exposition, Kind, seconds, timestamp};
 use crate::os::process_usage::ProcessUsage;
 
-/// Adds the metrics of this process, which started at `started`, with the names that all client libraries of Prometheus give them. One that the system does
-/// not provide is missing.
+/// Adds the metrics of this process, which started at `started`, with the names that all client libraries of Prometheus give them.
+/// One that the system does not provide is missing.
 pub fn render(started: SystemTime, text: &mut Exposition) {
     let usage = ProcessUsage::read();
     text.family(
