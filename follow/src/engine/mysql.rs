@@ -19,10 +19,13 @@ mod errors;
 mod fingerprint;
 mod reading;
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
@@ -228,15 +231,38 @@ impl Connection for MariaDbConnection {
     }
 }
 
-/// Waits for an answer of the server.
+/// Waits for an answer of the server. A panic of the library, which some malformed packets cause, is an error of the connection.
 async fn within<T>(
     hang: Duration,
     answer: impl Future<Output = Result<T, EngineErrorKind>>,
 ) -> Result<T, EngineErrorKind> {
-    match timeout(hang, answer).await {
+    let mut answer = pin!(answer);
+    let caught = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            let text = "the server does not speak the protocol of MariaDB and MySQL";
+            Poll::Ready(Err(EngineErrorKind::Lost(text.to_owned())))
+        })
+    });
+    match timeout(hang, caught).await {
         Ok(answer) => answer,
         Err(_) => Err(EngineErrorKind::Hang(
             humantime::format_duration(hang).to_string(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::within;
+    use crate::engine::EngineErrorKind;
+
+    #[tokio::test]
+    async fn a_panic_of_the_library_is_an_error_of_the_connection() {
+        let answer = async { panic!("a malformed packet") };
+        let result: Result<(), _> = within(Duration::from_secs(60), answer).await;
+        assert!(matches!(result, Err(EngineErrorKind::Lost(_))), "{result:?}");
     }
 }
