@@ -123,6 +123,17 @@ impl Staging {
         read.find(|table| had_entries(table) && self.counts(*table).entries == 0)
     }
 
+    /// Returns a table that was read, has rows and has no entry, because each row has an invalid key.
+    #[must_use]
+    pub fn unusable(&self) -> Option<Table> {
+        let mut left_out = self
+            .left_out
+            .iter()
+            .filter(|(_, rows)| **rows > 0)
+            .map(|(table, _)| *table);
+        left_out.find(|table| self.error.is_none() && self.counts(*table).entries == 0)
+    }
+
     /// Returns the counts of the file of a table.
     fn counts(&self, table: Table) -> Counts {
         if let Some(current) = self.current.as_ref().filter(|current| current.table == table) {

@@ -19,6 +19,7 @@
 //! - a table that had rows and has none ([`Staging::emptied`](crate::directory::Staging::emptied)), unless the source has recorded
 //!   each change since the active state, or the settings allow it. The source may be another or a restored database, and then
 //!   all mail would be delivered directly. It is read again when the source has another state;
+//! - a table whose rows all have invalid keys;
 //! - tables that cannot be written. They are read again after a wait ([`DISK_WAITS`]), and until then only the state is.
 //!
 //! The loop ends when its future is dropped. Between two of its waits, a publication is whole or has not begun.
@@ -73,14 +74,24 @@ pub struct Options {
     pub allow_empty: bool,
 }
 
-/// A table has no rows, and had some before.
+/// Why tables that were read are not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "the table {} has no rows, and the active one has; the source may be another or a restored database; if it is the right one, \
-     start once with --allow-empty, or set empty = \"allow\" in [queries]",
-    .0.label()
-)]
-pub struct Emptied(pub Table);
+pub enum Refusal {
+    /// A table has no rows, and had some before.
+    #[error(
+        "the table {} has no rows, and the active one has; the source may be another or a restored database; if it is the right \
+         one, start once with --allow-empty, or set empty = \"allow\" in [queries]",
+        .0.label()
+    )]
+    Emptied(Table),
+    /// A table has rows, and each has an invalid key. Its senders would have no entry.
+    #[error(
+        "the key of every row of the table {} is invalid; the columns of its query may be in another order; `postmapd-follow check` \
+         names the rows",
+        .0.label()
+    )]
+    Unusable(Table),
+}
 
 /// Why `once` did not publish.
 #[derive(Debug, Error)]
@@ -88,9 +99,9 @@ pub enum OnceError {
     /// The source cannot be read, and another attempt would not help.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A table became empty.
+    /// The tables must not be published.
     #[error(transparent)]
-    Emptied(#[from] Emptied),
+    Refused(#[from] Refusal),
     /// The directory cannot be written.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -127,7 +138,7 @@ pub struct Follower<E> {
 /// What to do after an attempt to publish.
 enum Attempt {
     Published,
-    Refused(Emptied),
+    Refused(Refusal),
     Failed(DirectoryError),
 }
 
@@ -195,7 +206,7 @@ impl<E: Engine> Follower<E> {
         };
         match attempt {
             Attempt::Published => Ok(self.directory.sync()?),
-            Attempt::Refused(emptied) => Err(emptied.into()),
+            Attempt::Refused(refusal) => Err(refusal.into()),
             Attempt::Failed(error) => Err(error.into()),
         }
     }
@@ -227,14 +238,11 @@ impl<E: Engine> Follower<E> {
                     self.needs_everything = false;
                     self.sync();
                 }
-                Attempt::Refused(emptied) => {
+                Attempt::Refused(refusal) => {
                     if self.refusal.begin() {
-                        error!(
-                            table = emptied.0.label(),
-                            "a table has become empty; keeping the active tables"
-                        );
+                        log_refusal(refusal);
                     }
-                    self.status.not_published(Outcome::Refused, &emptied);
+                    self.status.not_published(Outcome::Refused, &refusal);
                 }
                 Attempt::Failed(error) => {
                     // Perhaps the changes do not fit the active files.
@@ -308,9 +316,10 @@ impl<E: Engine> Follower<E> {
             Ok(read) => read,
             Err(error) => return Ok(Attempt::Failed(error)),
         };
-        if let Some(table) = self.emptied(&staging, &reading) {
+        let emptied = self.emptied(&staging, &reading).map(Refusal::Emptied);
+        if let Some(refusal) = staging.unusable().map(Refusal::Unusable).or(emptied) {
             self.refused = Some(reading.state.version);
-            return Ok(Attempt::Refused(Emptied(table)));
+            return Ok(Attempt::Refused(refusal));
         }
         let provenance = Provenance {
             source: self.options.source.clone(),
@@ -433,6 +442,19 @@ impl<E: Engine> Follower<E> {
         if let Some(away) = self.source_outage.end() {
             info!(?away, "the source is available again");
         }
+    }
+}
+
+fn log_refusal(refusal: Refusal) {
+    match refusal {
+        Refusal::Emptied(table) => error!(
+            table = table.label(),
+            "a table has become empty; keeping the active tables"
+        ),
+        Refusal::Unusable(table) => error!(
+            table = table.label(),
+            "the key of every row of a table is invalid; keeping the active tables"
+        ),
     }
 }
 

@@ -53,7 +53,8 @@ pub static ALL: &[Definition] = &[
         "tls",
         "verify-full; off if every host is a UNIX socket",
         "verify-full: connections use TLS, and the certificate of the server must be valid for the host in source. off: no TLS, \
-         which is possible only if every host is a UNIX socket or a loopback address",
+         which is possible only if every host is a UNIX socket or a loopback address. A UNIX socket is better: while the server is away, \
+         any local program can listen at its port and pose as it",
     ),
     setting(
         "ca",

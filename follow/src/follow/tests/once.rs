@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use super::World;
 use super::source::{Call, Content};
-use crate::follow::OnceError;
+use crate::follow::{OnceError, Refusal};
 
 #[tokio::test(start_paused = true)]
 async fn once_publishes_the_tables_of_one_state() {
@@ -48,7 +48,10 @@ async fn once_ends_at_once_with_an_error_that_another_attempt_does_not_change() 
     let before = world.files();
     world.source.replace(2, Content::default());
     let error = world.start().0.once().await.unwrap_err();
-    assert!(matches!(error, OnceError::Emptied(_)), "{error}");
+    assert!(
+        matches!(error, OnceError::Refused(Refusal::Emptied(_))),
+        "{error}"
+    );
     world.source.refuse_logins();
     let error = world.start().0.once().await.unwrap_err();
     assert!(matches!(error, OnceError::Engine(_)), "{error}");

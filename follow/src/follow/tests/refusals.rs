@@ -58,6 +58,36 @@ async fn a_table_that_has_become_empty_is_refused_and_that_is_logged_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_whose_keys_are_all_invalid_is_refused_also_as_the_first_one() {
+    let swapped = |number| Content {
+        relay: [("[r.test]:587".to_owned(), "@s.test".to_owned())].into(),
+        ..Content::new(number, 3)
+    };
+    let mut world = World::new(swapped(1));
+    // Not an empty table, which could be meant.
+    world.allow_empty = true;
+    world
+        .follow(async |world, status| {
+            sleep(Duration::from_secs(30)).await;
+            assert_eq!(world.files(), None);
+            let report = status.report();
+            let error = report.error().unwrap();
+            assert!(
+                error.contains("every row of the table relay is invalid"),
+                "{error}"
+            );
+            world.source.change(Content::new(2, 3));
+            world.until_current().await;
+            world.source.change(swapped(3));
+            sleep(Duration::from_secs(30)).await;
+            assert_eq!(world.files(), Some(Content::new(2, 3).files()));
+        })
+        .await;
+    let lines = world.log.with("the key of every row of a table is invalid");
+    assert_eq!(lines.len(), 2, "{:?}", world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_table_that_was_emptied_as_the_source_has_recorded_is_published() {
     let world = World::new(Content::new(1, 3));
     let current = async |world: &World, _| world.until_current().await;
