@@ -167,7 +167,7 @@ fn uses(src: &Path) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
                 // The module is the longest prefix of the path that is one.
                 let lengths = (1..=path.len()).rev();
                 lengths
-                    .map(|length| path[..length].to_vec())
+                    .filter_map(|length| Some(path.get(..length)?.to_vec()))
                     .find(|begin| codes.contains_key(begin))
             });
         // A module and the modules in it are one unit.

@@ -58,6 +58,11 @@ const HINT_PAUSE: Duration = Duration::from_millis(50);
 /// The first and the longest wait for a source.
 const SOURCE_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
+/// How long after a publication its files are flushed to the disk, which would delay the next one; and the longest time until then
+/// if there are always more.
+const SYNC_DELAY: Duration = Duration::from_secs(1);
+const MAX_SYNC_DELAY: Duration = Duration::from_secs(10);
+
 /// The first and the longest wait for the disk. Each attempt reads whole tables.
 const DISK_WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
@@ -119,8 +124,9 @@ pub struct Follower<E> {
     disk_outage: Outage,
     /// When the disk is tried again after an error.
     disk_retry: Option<Instant>,
-    /// Whether the active tables are still to be flushed to the disk.
-    is_unsynced: bool,
+    /// When the active tables are flushed to the disk, if they are not, and since when they have not been.
+    sync_at: Option<Instant>,
+    unsynced_since: Option<Instant>,
     /// The version whose tables were refused last.
     refused: Option<String>,
     refusal: Outage,
@@ -157,7 +163,8 @@ impl<E: Engine> Follower<E> {
             disk_backoff: Backoff::new(first_disk, max_disk),
             disk_outage: Outage::default(),
             disk_retry: None,
-            is_unsynced: false,
+            sync_at: None,
+            unsynced_since: None,
             refused: None,
             refusal: Outage::default(),
             is_confirmed: false,
@@ -181,6 +188,10 @@ impl<E: Engine> Follower<E> {
             };
             self.status.disconnected(&error);
             self.log_outage(&error);
+            // Nothing is published meanwhile.
+            if self.sync_at.is_some() && self.may_try_disk() {
+                self.sync();
+            }
             sleep(self.source_backoff.wait()).await;
         }
     }
@@ -236,7 +247,10 @@ impl<E: Engine> Follower<E> {
             match attempt {
                 Attempt::Published => {
                     self.needs_everything = false;
-                    self.sync();
+                    self.disk_retry = None;
+                    if self.sync_at.is_none_or(|at| at <= Instant::now()) {
+                        self.sync();
+                    }
                 }
                 Attempt::Refused(refusal) => {
                     if self.refusal.begin() {
@@ -260,11 +274,14 @@ impl<E: Engine> Follower<E> {
     async fn wait_for_change(&mut self, connection: &mut E::Connection) -> Result<(), EngineError> {
         loop {
             let asked = Instant::now();
-            let retry = self.disk_retry;
-            let poll = asked + self.options.interval;
+            let others = [self.disk_retry, self.sync_at.filter(|_| self.may_try_disk())];
+            let next = others
+                .into_iter()
+                .flatten()
+                .fold(asked + self.options.interval, Instant::min);
             tokio::select! {
                 () = connection.hint() => {}
-                () = sleep_until(retry.map_or(poll, |retry| poll.min(retry))) => {}
+                () = sleep_until(next) => {}
             }
             sleep_until(asked + HINT_PAUSE).await;
             let state = connection.state().await?;
@@ -281,11 +298,11 @@ impl<E: Engine> Follower<E> {
             if self.is_confirmed && self.is_active(&state) {
                 self.refusal.end();
                 self.status.confirmed();
-                if self.is_unsynced && self.may_try_disk() {
-                    self.sync();
-                }
             } else if self.refused.as_ref() != Some(&state.version) && self.may_try_disk() {
                 return Ok(());
+            }
+            if self.sync_at.is_some_and(|at| at <= Instant::now()) && self.may_try_disk() {
+                self.sync();
             }
         }
     }
@@ -345,7 +362,9 @@ impl<E: Engine> Follower<E> {
         let outcome = match published {
             Published::Changed => {
                 log_publication(&provenance.state, &tables, begun.elapsed());
-                self.is_unsynced = true;
+                let now = Instant::now();
+                let since = *self.unsynced_since.get_or_insert(now);
+                self.sync_at = Some((now + SYNC_DELAY).min(since + MAX_SYNC_DELAY));
                 Outcome::Changed
             }
             Published::Unchanged => {
@@ -393,14 +412,15 @@ impl<E: Engine> Follower<E> {
 
     /// Flushes the active tables to the disk, unless they are. An error leaves that to a later poll.
     fn sync(&mut self) {
-        let synced = if self.is_unsynced {
+        let synced = if self.sync_at.is_some() {
             self.directory.sync()
         } else {
             Ok(())
         };
         match synced {
             Ok(()) => {
-                self.is_unsynced = false;
+                self.sync_at = None;
+                self.unsynced_since = None;
                 self.disk_retry = None;
                 self.disk_backoff.reset();
                 if let Some(away) = self.disk_outage.end() {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::source::Content;
+use super::source::{Call, Content};
 use super::{INTERVAL, World, count, gaps, until};
 use crate::follow::DISK_WAITS;
 use crate::status::Outcome;
@@ -208,4 +208,47 @@ async fn of_many_bad_rows_some_are_logged_and_their_number() {
         "{:?}",
         world.log.lines()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_flushed_after_a_second_without_a_change_and_while_changes_go_on_after_ten() {
+    let world = World::new(Content::new(1, 3));
+    let generations = || {
+        let names = fs::read_dir(world.directory.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.len() > 30).count()
+    };
+    world
+        .follow(async |world, _| {
+            world.until_current().await;
+            // A flush leaves the active generation alone.
+            let taken = until(|| generations() == 1).await;
+            assert!(taken <= INTERVAL * 2, "{taken:?}");
+            world.source.change_on(Content::new(2, 3));
+            world.until_current().await;
+            assert_eq!(generations(), 2);
+            until(|| generations() == 1).await;
+            let mut flushed_after = Vec::new();
+            let begun = Instant::now();
+            for number in 3..60 {
+                world.source.change_on(Content::new(number, 3));
+                world.source.hint();
+                world.until_current().await;
+                sleep(Duration::from_millis(500)).await;
+                if generations() == 1 {
+                    flushed_after.push(begun.elapsed());
+                }
+            }
+            let first = *flushed_after.first().expect("a flush");
+            assert!(
+                first > Duration::from_secs(8) && first < Duration::from_secs(13),
+                "{first:?}"
+            );
+            // What asks for the state is not the flush.
+            let asked = world.source.times(|call| call == Call::State).len();
+            sleep(Duration::from_secs(30)).await;
+            let more = world.source.times(|call| call == Call::State).len() - asked;
+            assert!(more < 40, "{more}");
+        })
+        .await;
 }
