@@ -24,7 +24,7 @@ A row that cannot be an entry becomes an entry with an error, so that lookups of
 Exit codes: 0 written, 1 written with bad rows or not written, 2 usage, 75 the source cannot be reached.
 
 Example:
-  postmapd-follow dump /root/backup")]
+  postmapd-follow dump /var/backups/postmapd")]
 pub(super) struct Dump {
     #[command(flatten)]
     settings: ConfigOption,

@@ -26,7 +26,7 @@ Exit codes: 0 printed, created, or there already, 1 errors, 2 usage, 75 the sour
 
 Examples:
   postmapd-follow init | psql mail
-  postmapd-follow init --apply --source postgres://owner@db.example.com/mail --password-file /root/password")]
+  postmapd-follow init --apply --source postgres://owner@db.example.com/mail --password-file /etc/postmapd/owner-password")]
 pub(super) struct Init {
     /// Run the statements
     #[arg(long)]

@@ -27,7 +27,7 @@ The user in source needs to read only, so name the one that owns the tables with
 Exit codes: 0 loaded, or nothing differs, 1 errors, or rows would be changed or removed, 2 usage, 75 the source cannot be reached.
 
 Examples:
-  postmapd-follow load /etc/postmapd --dry-run --source postgres://owner@db.example.com/mail --password-file /root/password
+  postmapd-follow load /etc/postmapd --dry-run --source postgres://owner@db.example.com/mail --password-file /etc/postmapd/owner-password
   postmapd-follow load /etc/postmapd --force --source postgres://owner@%2Frun%2Fpostgresql/mail")]
 pub(super) struct Load {
     /// The directory with the files
