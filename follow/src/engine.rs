@@ -11,6 +11,7 @@
 //! Errors are for the person who must fix them, and contain no value of a row and no password ([`EngineError`]).
 
 pub mod any;
+mod login_deadline;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 pub mod postgres;
@@ -230,7 +231,8 @@ impl EngineErrorKind {
         }
     }
 
-    /// Whether another attempt may succeed without a change of settings, so that `once` exits with 75 and not 1.
+    /// Whether another attempt may succeed without a change of settings, so that `once` exits with 75 and not 1, and `run` tries
+    /// again within a second.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -34,6 +34,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tokio_rustls::rustls::RootCertStore;
 
+use super::login_deadline::LoginDeadline;
 use super::queries::States;
 use super::{Connection, Engine, EngineError, EngineErrorKind, Reading, Rows, State};
 use crate::settings::source::Host;
@@ -55,6 +56,8 @@ pub struct MariaDb {
     options: Box<OptsBuilder>,
     tls: Tls,
     shared: Shared,
+    /// The deadline of the next login, from the first packet on: the library does not tell when it is connected.
+    login_deadline: LoginDeadline,
 }
 
 /// Why the settings of the database cannot be used.
@@ -110,6 +113,7 @@ impl MariaDb {
                 hang: settings.hang,
                 states: States::new()?,
             },
+            login_deadline: LoginDeadline::new(settings.hang),
         })
     }
 
@@ -189,10 +193,19 @@ impl Engine for MariaDb {
     type Connection = MariaDbConnection;
 
     async fn connect(&mut self) -> Result<MariaDbConnection, EngineError> {
+        let result = self.connect_to_first().await;
+        self.login_deadline.record(&result);
+        result
+    }
+}
+
+impl MariaDb {
+    /// Connects to the first host that will do.
+    async fn connect_to_first(&self) -> Result<MariaDbConnection, EngineError> {
         let mut last = EngineErrorKind::NoAddress("source has no host".to_owned()).at("");
         for host in &self.hosts {
             let name = host.to_string();
-            match within(self.shared.hang, self.connect_to(host)).await {
+            match within(self.login_deadline.get(), self.connect_to(host)).await {
                 Ok(connection) => {
                     let mut session = Session::new(connection, self.shared.clone());
                     match session.prepare().await {

@@ -41,6 +41,7 @@ use self::queries::QuerySet;
 use self::session::{Login, Session, Stream, Way};
 use self::tables::Tables;
 pub use self::tls::TlsSettingsError;
+use super::login_deadline::LoginDeadline;
 use super::{Connection, Engine, EngineError, EngineErrorKind, Reading, Rows, State};
 use crate::settings::source::{Host, Session as SessionAttributes};
 use crate::settings::{CredentialFileError, Settings, Tls};
@@ -57,9 +58,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The last second of the year 9999.
 const LAST_TIME: Duration = Duration::from_secs(253_402_300_799);
-
-/// The longest deadline of a step of a login ([`Postgres::login_hang`]).
-const MAX_LOGIN_HANG: Duration = Duration::from_secs(10);
 
 /// Why the settings of the database cannot be used.
 #[derive(Debug, Error)]
@@ -84,10 +82,8 @@ pub struct Postgres {
     /// `None` where no connection uses TLS.
     connector: Option<TlsConnector>,
     hang: Duration,
-    /// The deadline of a step of the next login: `hang`, and twice as long after each login that took longer. When thousands of
-    /// hosts return to a database at once, it needs longer than `hang` for all of them, and would never log in one that
-    /// has to give up and begin again (benches/fleet.md).
-    login_hang: Duration,
+    /// The deadline of a step of the next login.
+    login_deadline: LoginDeadline,
     channel: String,
     content: Content,
 }
@@ -119,7 +115,7 @@ impl Postgres {
             tls: settings.tls,
             connector,
             hang: settings.hang,
-            login_hang: settings.hang,
+            login_deadline: LoginDeadline::new(settings.hang),
             channel: settings.schema.clone(),
             content: match &settings.queries {
                 None => Content::Tables(Tables::new(&settings.schema)),
@@ -157,19 +153,20 @@ impl Postgres {
         let Some(connector) = &self.connector else {
             return self.log_in(Box::new(stream), Way::Loopback).await;
         };
-        let stream = timeout(self.login_hang, tls::connect(stream, name, connector)).await;
-        let stream = stream.unwrap_or_else(|_| Err(hang(self.login_hang)))?;
+        let deadline = self.login_deadline.get();
+        let stream = timeout(deadline, tls::connect(stream, name, connector)).await;
+        let stream = stream.unwrap_or_else(|_| Err(hang(deadline)))?;
         self.log_in(Box::new(stream), Way::Private).await
     }
 
     async fn log_in(&self, stream: Box<dyn Stream>, way: Way) -> Result<Session, EngineErrorKind> {
-        let limit = self.login_hang.saturating_mul(LOGIN_STEPS);
+        let limit = self.login_deadline.get().saturating_mul(LOGIN_STEPS);
         let login = timeout(limit, self.log_in_to(stream, way)).await;
         login.unwrap_or_else(|_| Err(hang(limit)))
     }
 
     async fn log_in_to(&self, stream: Box<dyn Stream>, way: Way) -> Result<Session, EngineErrorKind> {
-        let mut session = Session::start(stream, &self.login, way, self.login_hang).await?;
+        let mut session = Session::start(stream, &self.login, way, self.login_deadline.get()).await?;
         session.set_hang(self.hang);
         if self.attributes == SessionAttributes::ReadWrite {
             let question =
@@ -195,13 +192,7 @@ impl Engine for Postgres {
 
     async fn connect(&mut self) -> Result<PostgresConnection, EngineError> {
         let result = self.connect_to_first().await;
-        self.login_hang = match &result {
-            Err(error) if matches!(error.kind, EngineErrorKind::Hang(_)) => {
-                let longest = self.hang.max(MAX_LOGIN_HANG);
-                self.login_hang.saturating_mul(2).min(longest)
-            }
-            _ => self.hang,
-        };
+        self.login_deadline.record(&result);
         result
     }
 }
