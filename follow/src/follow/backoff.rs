@@ -15,7 +15,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Starts with a wait between the half of `first` and `first`. No wait is longer than `max`.
-    pub(super) const fn new(first: Duration, max: Duration) -> Self {
+    pub(super) const fn new([first, max]: [Duration; 2]) -> Self {
         Self {
             next: first,
             first,
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn waits_double_between_their_bounds_and_start_again_after_a_success() {
         for random in [0, 1, u32::MAX / 3, u32::MAX] {
-            let mut backoff = Backoff::new(FIRST, MAX);
+            let mut backoff = Backoff::new([FIRST, MAX]);
             for _ in 0..2 {
                 for longest in [200, 400, 800, 1000, 1000, 1000] {
                     let longest = Duration::from_millis(longest);
@@ -78,14 +78,14 @@ mod tests {
                 backoff.reset();
             }
         }
-        let [mut least, mut most] = [Backoff::new(FIRST, MAX), Backoff::new(FIRST, MAX)];
+        let [mut least, mut most] = [Backoff::new([FIRST, MAX]), Backoff::new([FIRST, MAX])];
         assert_eq!(least.wait_with(0), FIRST / 2);
         assert_eq!(most.wait_with(u32::MAX), FIRST);
     }
 
     #[test]
     fn hosts_do_not_wait_equally_long() {
-        let waits: BTreeSet<Duration> = (0..20).map(|_| Backoff::new(FIRST, MAX).wait()).collect();
+        let waits: BTreeSet<Duration> = (0..20).map(|_| Backoff::new([FIRST, MAX]).wait()).collect();
         assert!(waits.len() > 10, "{waits:?}");
     }
 }

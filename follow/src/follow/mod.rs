@@ -55,8 +55,12 @@ const RECHECK: Duration = Duration::from_secs(3600);
 /// The shortest time between two questions for the state, however many hints there are.
 const HINT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The first and the longest wait for a source.
+/// The first and the longest wait for a source that cannot be reached.
 const SOURCE_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// The first and the longest wait after an error that only a person ends: a password, a right, a table. Each attempt is in the log
+/// of the database, which may lock the user after many.
+const REJECTED_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
 /// How long after a publication its files are flushed to the disk, which would delay the next one; and the longest time until then
 /// if there are always more.
@@ -119,6 +123,7 @@ pub struct Follower<E> {
     options: Options,
     status: Arc<Status>,
     source_backoff: Backoff,
+    rejected_backoff: Backoff,
     source_outage: Outage,
     disk_backoff: Backoff,
     disk_outage: Outage,
@@ -151,16 +156,15 @@ enum Attempt {
 impl<E: Engine> Follower<E> {
     /// Prepares to follow `engine` into this directory.
     pub fn new(engine: E, directory: Directory, options: Options, status: Arc<Status>) -> Self {
-        let [first, max] = SOURCE_WAITS;
-        let [first_disk, max_disk] = DISK_WAITS;
         Self {
             engine,
             directory,
             options,
             status,
-            source_backoff: Backoff::new(first, max),
+            source_backoff: Backoff::new(SOURCE_WAITS),
+            rejected_backoff: Backoff::new(REJECTED_WAITS),
             source_outage: Outage::default(),
-            disk_backoff: Backoff::new(first_disk, max_disk),
+            disk_backoff: Backoff::new(DISK_WAITS),
             disk_outage: Outage::default(),
             disk_retry: None,
             sync_at: None,
@@ -192,7 +196,7 @@ impl<E: Engine> Follower<E> {
             if self.sync_at.is_some() && self.may_try_disk() {
                 self.sync();
             }
-            sleep(self.source_backoff.wait()).await;
+            sleep(self.wait_after(&error)).await;
         }
     }
 
@@ -219,6 +223,15 @@ impl<E: Engine> Follower<E> {
             Attempt::Published => Ok(self.directory.sync()?),
             Attempt::Refused(refusal) => Err(refusal.into()),
             Attempt::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns how long to wait after an error of the source.
+    fn wait_after(&mut self, error: &EngineError) -> Duration {
+        if error.kind.is_temporary() {
+            self.source_backoff.wait()
+        } else {
+            self.rejected_backoff.wait()
         }
     }
 
@@ -459,6 +472,7 @@ impl<E: Engine> Follower<E> {
     /// Ends an outage, once the active tables are confirmed or have been read.
     fn source_is_back(&mut self) {
         self.source_backoff.reset();
+        self.rejected_backoff.reset();
         if let Some(away) = self.source_outage.end() {
             info!(?away, "the source is available again");
         }

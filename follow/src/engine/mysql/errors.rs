@@ -14,6 +14,9 @@ use crate::engine::EngineErrorKind;
 /// The longest part of a message that is shown, in characters.
 const MAX_MESSAGE: usize = 300;
 
+/// What to do about a database that does not exist, or that the user may not see: the server does not tell which.
+const CORRECT_DATABASE: &str = "correct the database in source, or grant the user SELECT on its tables";
+
 /// What to do about tables that do not exist.
 const CORRECT_QUERIES: &str = "correct the database in source, or the tables and columns in [queries]";
 
@@ -90,10 +93,12 @@ fn server_error(query: &'static str, error: &ServerError) -> EngineErrorKind {
         // ACCESS_DENIED, ACCESS_DENIED_NO_PASSWORD, HOST_NOT_PRIVILEGED, HOST_IS_BLOCKED, MUST_CHANGE_PASSWORD (two),
         // ACCOUNT_HAS_BEEN_LOCKED (two), SECURE_TRANSPORT_REQUIRED
         1045 | 1698 | 1130 | 1129 | 1820 | 1862 | 3118 | 4151 | 3159 => EngineErrorKind::Login(message()),
-        // DBACCESS_DENIED, TABLEACCESS_DENIED, COLUMNACCESS_DENIED, SPECIFIC_ACCESS_DENIED, PROCACCESS_DENIED
-        1044 | 1142 | 1143 | 1227 | 1370 => EngineErrorKind::Rights(message()),
-        // NO_DB, BAD_DB, BAD_TABLE, BAD_FIELD, NON_UNIQ, UNKNOWN_TABLE, NO_SUCH_TABLE, SP_DOES_NOT_EXIST, VIEW_INVALID
-        1046 | 1049 | 1051 | 1054 | 1052 | 1109 | 1146 | 1305 | 1356 => {
+        // DBACCESS_DENIED, BAD_DB
+        1044 | 1049 => EngineErrorKind::Tables(message(), CORRECT_DATABASE),
+        // TABLEACCESS_DENIED, COLUMNACCESS_DENIED, SPECIFIC_ACCESS_DENIED, PROCACCESS_DENIED
+        1142 | 1143 | 1227 | 1370 => EngineErrorKind::Rights(message()),
+        // NO_DB, BAD_TABLE, BAD_FIELD, NON_UNIQ, UNKNOWN_TABLE, NO_SUCH_TABLE, SP_DOES_NOT_EXIST, VIEW_INVALID
+        1046 | 1051 | 1054 | 1052 | 1109 | 1146 | 1305 | 1356 => {
             EngineErrorKind::Tables(message(), CORRECT_QUERIES)
         }
         // WITH_COL_WRONG_LIST of MariaDB, VIEW_WRONG_LIST of MySQL

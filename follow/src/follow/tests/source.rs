@@ -140,6 +140,10 @@ impl Source {
         self.inner.borrow_mut().login_fails = true;
     }
 
+    pub(super) fn accept_logins(&self) {
+        self.inner.borrow_mut().login_fails = false;
+    }
+
     /// Lets the next read fail after this number of rows.
     pub(super) fn fail_after(&self, rows: usize) {
         self.inner.borrow_mut().fails_after = Some(rows);
