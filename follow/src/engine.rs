@@ -16,6 +16,7 @@ mod login_deadline;
 pub mod mysql;
 pub mod postgres;
 mod queries;
+mod tls_errors;
 
 use std::time::SystemTime;
 

@@ -69,7 +69,7 @@ fn error(read: &Read) -> EngineErrorKind {
 #[test]
 fn rows_are_read_over_tls_and_neither_user_nor_password_nor_query_can_be_seen() {
     let authority = Authority::new();
-    let server = server(&authority.issue("server", "DNS:localhost,IP:127.0.0.1", 30));
+    let server = server(&authority.issue("server", "DNS:localhost,IP:127.0.0.1"));
     let proxy = Proxy::before(server.port());
     for host in ["localhost", "127.0.0.1"] {
         let read = read_from(host, proxy.port(), "of reader\n", &ca(&authority));
@@ -90,7 +90,7 @@ fn rows_are_read_over_tls_and_neither_user_nor_password_nor_query_can_be_seen() 
 #[test]
 fn a_server_that_does_not_prove_its_name_gets_neither_user_nor_password() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let good = authority.issue("server", "DNS:localhost", 30);
+    let good = authority.issue("server", "DNS:localhost");
     let server = server(&good);
     let proxy = Proxy::before(server.port());
     let refused = |host: &str, ca: &str, expected: &str| {
@@ -104,7 +104,7 @@ fn a_server_that_does_not_prove_its_name_gets_neither_user_nor_password() {
     refused("127.0.0.1", &ca(&authority), "for another name");
     // Those of the system.
     refused("localhost", "", "an authority that is not trusted");
-    enable_tls(&server, &authority.issue("server", "DNS:localhost", -1));
+    enable_tls(&server, &authority.issue_expired("server", "DNS:localhost"));
     refused("localhost", &ca(&authority), "has expired");
 
     enable_tls(&server, &authority.itself());
@@ -148,7 +148,7 @@ fn what_comes_without_tls_after_the_consent_to_tls_is_not_used() {
 #[test]
 fn a_connection_that_is_cut_anywhere_is_an_error_and_never_a_short_table() {
     let authority = Authority::new();
-    let server = server(&authority.issue("server", "DNS:localhost", 30));
+    let server = server(&authority.issue("server", "DNS:localhost"));
     server.psql(
         "mail",
         "INSERT INTO postmapd.relay SELECT '@' || i || '.example', '[relay.test]:587' FROM generate_series(1, 2000) i",
@@ -191,11 +191,11 @@ fn a_password_is_never_sent_in_clear_text_to_a_port_without_tls() {
 #[test]
 fn a_client_certificate_takes_the_place_of_a_password() {
     let authority = Authority::new();
-    let server = server(&authority.issue("server", "DNS:localhost", 30));
+    let server = server(&authority.issue("server", "DNS:localhost"));
     server.write_private("root.crt", &fs::read(authority.certificate()).unwrap());
     server.set("ssl_ca_file = 'root.crt'");
     server.set_access("local all all trust\nhostssl all all all cert\n");
-    let client = authority.issue("reader", "DNS:reader", 30);
+    let client = authority.issue("reader", "DNS:reader");
     let lines = format!(
         "client_cert = \"{}\"\nclient_key = \"{}\"\n{}",
         client.certificate.to_str().unwrap(),

@@ -1,12 +1,20 @@
 //! Certificates of the tests, by openssl(1).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::processes::run;
+
+/// The first and the last second of certificates: the clock of this host does not matter.
+const VALID: [&str; 2] = ["20200101000000Z", "20400101000000Z"];
+const EXPIRED: [&str; 2] = ["20200101000000Z", "20200201000000Z"];
+
+/// openssl-ca(1).
+const SETTINGS: &str = "[ca]\ndefault_ca = authority\n[authority]\ndatabase = index\nnew_certs_dir = .\nrand_serial = yes\n\
+                        default_md = sha256\nunique_subject = no\npolicy = any\n[any]\ncommonName = supplied\n";
 
 /// A certificate authority.
 pub struct Authority {
@@ -22,18 +30,14 @@ pub struct Certificate {
 impl Authority {
     /// Creates one.
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        new_key(&path("ca.key"));
-        let mut request = openssl(
-            "req -x509 -days 30 -subj /CN=authority -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:TRUE",
-        );
-        run(request
-            .arg("-key")
-            .arg(path("ca.key"))
-            .arg("-out")
-            .arg(path("ca.pem")));
-        Self { directory }
+        let authority = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        fs::write(authority.path("openssl.cnf"), SETTINGS).unwrap();
+        fs::write(authority.path("index"), "").unwrap();
+        let extensions = "subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n";
+        authority.sign("ca", "authority", extensions, &["-selfsign"], VALID);
+        authority
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -53,29 +57,46 @@ impl Authority {
         }
     }
 
-    /// Issues a certificate, for example for `DNS:localhost`. It has expired if `days` is negative.
-    pub fn issue(&self, user: &str, names: &str, days: i32) -> Certificate {
-        let file = |end: &str| self.path(&format!("{}{days}.{end}", names.replace([':', ','], "-")));
-        let issued = Certificate {
+    /// Issues a certificate, for example for `DNS:localhost`.
+    pub fn issue(&self, user: &str, names: &str) -> Certificate {
+        self.issue_for(user, names, VALID)
+    }
+
+    /// Issues a certificate that has expired.
+    pub fn issue_expired(&self, user: &str, names: &str) -> Certificate {
+        self.issue_for(user, names, EXPIRED)
+    }
+
+    fn issue_for(&self, user: &str, names: &str, dates: [&str; 2]) -> Certificate {
+        let name = format!("{}-{}", names.replace([':', ','], "-"), dates[1]);
+        let extensions = format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n");
+        let certificate = self.path("ca.pem");
+        let by = ["-cert", certificate.to_str().unwrap()];
+        self.sign(&name, user, &extensions, &by, dates)
+    }
+
+    /// Creates a key and a certificate of that name, signed by the key of the authority.
+    fn sign(&self, name: &str, user: &str, extensions: &str, by: &[&str], dates: [&str; 2]) -> Certificate {
+        let file = |end: &str| self.path(&format!("{name}.{end}"));
+        run(
+            openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out")
+                .arg(file("key"))
+                .current_dir(self.directory.path()),
+        );
+        let mut request = openssl(&format!("req -new -subj /CN={user} -key"));
+        run(request.arg(file("key")).arg("-out").arg(file("csr")));
+        fs::write(file("ext"), extensions).unwrap();
+        let [start, end] = dates;
+        let mut sign = openssl(&format!(
+            "ca -config openssl.cnf -batch -notext -keyfile ca.key -startdate {start} -enddate {end}"
+        ));
+        sign.args(by).arg("-in").arg(file("csr"));
+        sign.arg("-extfile").arg(file("ext")).arg("-out").arg(file("pem"));
+        run(sign.current_dir(self.directory.path()));
+        Certificate {
             certificate: file("pem"),
             key: file("key"),
-        };
-        new_key(&issued.key);
-        let mut request = openssl(&format!("req -new -subj /CN={user}"));
-        run(request.arg("-key").arg(&issued.key).arg("-out").arg(file("csr")));
-        fs::write(
-            file("ext"),
-            format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n"),
-        )
-        .unwrap();
-        let mut sign = openssl(&format!("x509 -req -days {days} -CAcreateserial"));
-        sign.arg("-CA")
-            .arg(self.path("ca.pem"))
-            .arg("-CAkey")
-            .arg(self.path("ca.key"));
-        sign.arg("-in").arg(file("csr")).arg("-extfile").arg(file("ext"));
-        run(sign.arg("-out").arg(&issued.certificate));
-        issued
+        }
     }
 }
 
@@ -83,8 +104,4 @@ fn openssl(arguments: &str) -> Command {
     let mut openssl = Command::new("openssl");
     openssl.args(arguments.split(' '));
     openssl
-}
-
-fn new_key(path: &Path) {
-    run(openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out").arg(path));
 }

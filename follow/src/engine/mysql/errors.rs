@@ -5,11 +5,12 @@
 
 use std::io;
 
-use mysql_async::{DriverError, Error, IoError, ServerError};
+use mysql_async::{DriverError, Error, IoError, ServerError, TlsError};
 use postmapd::os::printable::printable;
 use tokio_rustls::rustls;
 
 use crate::engine::EngineErrorKind;
+use crate::engine::tls_errors::tls_text;
 
 /// The longest part of a message that is shown, in characters.
 const MAX_MESSAGE: usize = 300;
@@ -25,6 +26,7 @@ pub(super) fn error(query: &'static str, error: &Error) -> EngineErrorKind {
     match error {
         Error::Server(error) => server_error(query, error),
         Error::Io(IoError::Io(error)) => io_error(error),
+        Error::Io(IoError::Tls(TlsError::Tls(error))) => EngineErrorKind::Tls(shown(&tls_text(error))),
         Error::Io(IoError::Tls(error)) => EngineErrorKind::Tls(shown(&error.to_string())),
         Error::Driver(DriverError::NoClientSslFlagFromServer) => EngineErrorKind::NoTls,
         Error::Driver(DriverError::NoKeyFound) => {
@@ -58,7 +60,7 @@ pub(super) fn io_error(error: &io::Error) -> EngineErrorKind {
 
     if let Some(error) = error.get_ref() {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return EngineErrorKind::Tls(shown(&error.to_string()));
+            return EngineErrorKind::Tls(shown(&tls_text(error)));
         }
         if is_too_large(error) {
             return EngineErrorKind::Lost("the server sends a row with more than 16 MB".to_owned());

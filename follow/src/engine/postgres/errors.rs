@@ -7,10 +7,11 @@ use std::io;
 use std::time::Duration;
 
 use humantime::format_duration;
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
+use tokio_rustls::rustls::Error as TlsError;
 
 use super::messages::ServerError;
 use crate::engine::EngineErrorKind;
+use crate::engine::tls_errors::tls_text;
 
 /// What was being done when the server reported an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,37 +99,4 @@ pub(super) fn handshake(error: &io::Error) -> EngineErrorKind {
 
 fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
-}
-
-fn tls_text(error: &TlsError) -> String {
-    let text = match error {
-        TlsError::InvalidCertificate(error) => match error {
-            // The latter with another authority of the same name.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "the certificate is from an authority that is not trusted"
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the certificate has expired"
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the certificate is not valid yet"
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "the certificate is for another name than the host in source"
-            }
-            // As `openssl req -x509` makes it: it may sign others, and so a client must not accept it for a host.
-            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-                "the certificate is one of an authority (CA:TRUE); issue one for the server, with basicConstraints CA:FALSE"
-            }
-            _ => return error.to_string(),
-        },
-        TlsError::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown,
-        ) => "the server demands another client certificate (client_cert and client_key)",
-        _ => return error.to_string(),
-    };
-    text.to_owned()
 }
