@@ -72,11 +72,12 @@ fn a_full_disk_keeps_the_active_tables_and_is_used_again_once_there_is_room() {
     let mut program = setup.start();
     program.wait_for_log("tables published");
     let directory = seen_by(&program);
+    // The program may remove a generation that was active a moment before.
     let tables = || {
-        ["postfix-relaymap.cf", "postfix-sasl-password.cf"]
-            .map(|file| fs::read_to_string(directory.join(file)).unwrap())
+        let read = |file: &str| fs::read_to_string(directory.join(file)).ok();
+        Some([read("postfix-relaymap.cf")?, read("postfix-sasl-password.cf")?])
     };
-    assert_eq!(tables(), files(1));
+    assert_eq!(tables(), Some(files(1)));
     let before = names(&directory).len();
     server.psql("mail", MANY);
     program.wait_for_log("the tables cannot be written");
@@ -85,10 +86,12 @@ fn a_full_disk_keeps_the_active_tables_and_is_used_again_once_there_is_room() {
         line.contains("No space left on device") && line.contains("free space there"),
         "{line}"
     );
-    assert_eq!(tables(), files(1));
+    assert_eq!(tables(), Some(files(1)));
     assert_eq!(names(&directory).len(), before);
     set(&server, 2);
-    wait_for("the tables after that", || (tables() == files(2)).then_some(()));
+    wait_for("the tables after that", || {
+        (tables() == Some(files(2))).then_some(())
+    });
     program.wait_for_log("the directory can be written again");
     assert_eq!(program.log_with("the tables cannot be written").len(), 1);
 }

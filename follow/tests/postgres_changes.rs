@@ -9,7 +9,7 @@ use std::process::Command;
 use database::follower::{Read, Recorded, block_on, connect, init, read, settings, settings_of};
 use database::pgbouncer::PgBouncer;
 use database::postgres::{Postgres, programs};
-use database::processes::{run, wait_for};
+use database::processes::{DEADLINE, run, wait_for};
 use postmapd_follow::engine::{Connection, EngineErrorKind, Extent, State, Table};
 
 const RELAYS: &str =
@@ -257,7 +257,9 @@ fn a_standby_is_followed_without_notifications_and_accepted_only_if_any_server_w
             "mail",
             "UPDATE postmapd.relay SET nexthop = NULL WHERE key = '@1.example'",
         );
+        let begun = std::time::Instant::now();
         while connection.state().await.unwrap() == before {
+            assert!(begun.elapsed() < DEADLINE, "the standby is behind");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         let mut rows = Recorded::default();

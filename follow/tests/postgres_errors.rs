@@ -5,7 +5,8 @@
 mod database;
 
 use database::follower::{block_on, connect, init, read, settings, settings_of};
-use database::postgres::{Postgres, free_port};
+use database::ports::CLOSED;
+use database::postgres::Postgres;
 use postmapd_follow::engine::EngineErrorKind;
 use postmapd_follow::schema::ddl;
 
@@ -109,10 +110,9 @@ fn a_server_that_has_no_place_or_is_not_ready_is_tried_again() {
 fn the_next_host_is_tried_after_any_error() {
     let server = Postgres::start();
     init(&server);
-    let closed_port = free_port();
     let unix = server.sockets().to_str().unwrap().replace('/', "%2F");
     let source = format!(
-        "postgres://reader@127.0.0.1:{closed_port},%2Fabsent,{unix}:{}/mail",
+        "postgres://reader@127.0.0.1:{CLOSED},%2Fabsent,{unix}:{}/mail",
         server.port()
     );
     assert!(read(&settings_of(&source, "tls = \"off\""), None).reading.is_ok());

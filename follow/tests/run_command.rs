@@ -6,6 +6,8 @@ mod database;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc;
+use std::thread;
 
 use database::one_sender::{PATIENT, files, server, set, wait_for_files};
 use database::postgres::Postgres;
@@ -95,24 +97,25 @@ fn each_outage_is_logged_once_and_the_program_is_not_ready_after_stale_after() {
             "{reason}"
         );
         assert!(
-            reason.contains("stale_after: 3s") && reason.contains("no answer within 1s"),
+            reason.contains("stale_after: 3s") && reason.contains("no answer within "),
             "{reason}"
         );
         assert_eq!(setup.files(), Some(files(1)));
-        let status = program.status();
-        assert_eq!(status["connected"], false);
-        assert_eq!(status["last_error"]["current"], true);
+        // An attempt may have connected to what the kernel accepts for the server.
+        wait_for("the status of the outage", || {
+            let status = program.status();
+            (status["connected"] == false && status["last_error"]["current"] == true).then_some(())
+        });
         server.thaw();
         program.wait_until_ready();
-        let status = program.status();
-        assert_eq!(
-            (&status["connected"], &status["last_error"]["current"]),
-            (&true.into(), &false.into())
-        );
         // On a slow machine, there may be more outages.
-        let begun = program.log_with("WARN the source is unavailable").len();
-        let ended = program.log_with("the source is available again away=").len();
-        assert!(begun >= outage && begun == ended, "{}", program.log());
+        wait_for("the end of each outage", || {
+            let status = program.status();
+            let begun = program.log_with("WARN the source is unavailable").len();
+            let ended = program.log_with("the source is available again away=").len();
+            let is_over = status["connected"] == true && status["last_error"]["current"] == false;
+            (is_over && begun >= outage && begun == ended).then_some(())
+        });
     }
 }
 
@@ -123,16 +126,24 @@ fn systemd_is_notified_when_tables_are_active_while_they_are_confirmed_and_at_th
     let setup = Setup::new(&server.source("reader"), PATIENT);
     let path = setup.root().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    // The kernel keeps 10 notifications that are not read, and there are 10 a second.
+    let (sender, notifications) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = manager.recv(&mut buffer) {
+            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
     let setup = setup
         .env("NOTIFY_SOCKET", path.to_str().unwrap())
         .env("WATCHDOG_USEC", "200000");
     let receive = |wanted: &dyn Fn(&str) -> bool| {
         let mut before = Vec::new();
         loop {
-            let mut buffer = [0; 4096];
-            let length = manager.recv(&mut buffer).unwrap();
-            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            let text = notifications.recv_timeout(DEADLINE).unwrap();
             if wanted(&text) {
                 return (text, before);
             }
@@ -167,20 +178,23 @@ fn systemd_is_notified_when_tables_are_active_while_they_are_confirmed_and_at_th
 #[test]
 fn a_signal_during_a_read_ends_the_program_and_leaves_nothing_of_it() {
     let server = server();
-    fill(&server, 80_000);
+    fill(&server, 2000);
     let setup = Setup::new(&server.source("reader"), PATIENT);
+    // The logins, which are read after the relays, cannot be read meanwhile.
+    let lock = server.lock("postmapd.credential");
     for name in ["TERM", "INT", "KILL"] {
         let program = setup.start();
         wait_for("a generation", || setup.generations().first().cloned());
-        assert_eq!(setup.files(), None, "the read has ended already");
+        assert_eq!(setup.files(), None);
         let code = program.end(name);
         assert_eq!(code, if name == "KILL" { -9 } else { 0 }, "{name}");
         assert_eq!(setup.files(), None);
         assert_eq!(setup.generations().len(), usize::from(name == "KILL"), "{name}");
     }
+    drop(lock);
     let program = setup.start();
     program.wait_until_ready();
-    assert_eq!(setup.files().unwrap()[0].lines().count(), 80_001);
+    assert_eq!(setup.files().unwrap()[0].lines().count(), 2001);
     wait_for("one generation", || {
         (setup.generations().len() == 1).then_some(())
     });

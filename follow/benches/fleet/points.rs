@@ -14,7 +14,7 @@ use tokio::runtime::{self, Runtime};
 
 use super::proxy::Proxy;
 use super::report::{Row, milliseconds, point};
-use crate::apparatus::fleet::{DURABLE, connect, init};
+use crate::apparatus::fleet::{SERVER, connect, init};
 use crate::apparatus::process::memory;
 use crate::apparatus::senders;
 use crate::apparatus::sql::Sql;
@@ -47,7 +47,7 @@ struct Points {
 
 impl Points {
     fn new(senders: u64, setting: &str) -> Self {
-        let postgres = Postgres::start_with(&format!("{DURABLE}{setting}"));
+        let postgres = Postgres::start_with(&format!("{SERVER}{setting}"));
         init(&postgres);
         let mut sql = connect(&postgres);
         senders::fill(&mut sql, "postmapd", senders);

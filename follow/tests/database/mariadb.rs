@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use super::postgres::{free_port, owned_directory};
-use super::processes::{as_owner, owner, run, signal, try_run, wait_for};
+use super::ports::Port;
+use super::postgres::owned_directory;
+use super::processes::{as_owner, owner, run, signal, stop_and_wait, try_run, wait_for};
 
 /// Fast, small, and without files outside the data directory.
 const SETTINGS: &str = "innodb_flush_log_at_trx_commit = 0\ninnodb_buffer_pool_size = 64M\ninnodb_log_file_size = 16M\n\
@@ -50,7 +51,7 @@ fn template() -> &'static Path {
 /// A server with the database `mail`. It listens on 127.0.0.1 and on a UNIX socket.
 pub struct MariaDb {
     directory: TempDir,
-    port: u16,
+    port: Port,
     server: Option<Child>,
 }
 
@@ -70,17 +71,17 @@ impl MariaDb {
         prepare(directory.path());
         let mut server = Self {
             directory,
-            port: 0,
+            port: Port::reserve(),
             server: None,
         };
-        // Another process may take a port between its choice and its use.
+        // A program that is none of the tests may take a port between its choice and its use.
         for _ in 0..20 {
-            server.port = free_port();
             server.write_settings(settings);
             if server.try_start_again() {
                 server.sql("mysql", "CREATE DATABASE mail");
                 return server;
             }
+            server.port = Port::reserve();
         }
         panic!("the server does not start:\n{}", server.log());
     }
@@ -92,7 +93,7 @@ impl MariaDb {
              {SETTINGS}{settings}\n",
             path.display(),
             self.socket().display(),
-            self.port
+            self.port()
         );
         fs::write(path.join("my.cnf"), text).unwrap();
     }
@@ -119,20 +120,23 @@ impl MariaDb {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        let mut server = as_owner(&mut mariadb).spawn().unwrap();
+        self.server = Some(as_owner(&mut mariadb).spawn().unwrap());
         let starts = wait_for("a start of MariaDB", || {
+            let server = self.server.as_mut().unwrap();
             if server.try_wait().unwrap().is_some() {
                 return Some(false);
             }
             self.try_sql("mysql", "SELECT 1").is_ok().then_some(true)
         });
-        self.server = starts.then_some(server);
+        if !starts {
+            self.server = None;
+        }
         starts
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its UNIX socket.
@@ -157,7 +161,7 @@ impl MariaDb {
 
     /// The setting `source` for TCP with a name or an address of this host.
     pub fn tcp_source(&self, user: &str, host: &str) -> String {
-        format!("mysql://{user}@{host}:{}/mail", self.port)
+        format!("mysql://{user}@{host}:{}/mail", self.port())
     }
 
     /// Runs SQL as the superuser and returns the rows: one a line, with a tab between columns, and nothing escaped.
@@ -206,7 +210,7 @@ impl MariaDb {
 
     /// Stops its process without ending it: connections stay open, and nothing answers.
     pub fn freeze(&self) {
-        signal(self.pid(), "STOP");
+        stop_and_wait(self.pid());
     }
 
     /// Continues after [`MariaDb::freeze`].

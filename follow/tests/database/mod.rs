@@ -19,6 +19,7 @@ pub mod follower;
 pub mod mariadb;
 pub mod one_sender;
 pub mod pgbouncer;
+pub mod ports;
 pub mod postgres;
 pub mod processes;
 pub mod program;

@@ -6,13 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::postgres::{Postgres, free_port, owned_directory};
+use super::ports::Port;
+use super::postgres::{Postgres, owned_directory};
 use super::processes::{as_owner, signal, wait_for};
 
 /// A pgbouncer before a server of the tests.
 pub struct PgBouncer {
     directory: TempDir,
-    port: u16,
+    port: Port,
     process: Child,
 }
 
@@ -20,7 +21,8 @@ impl PgBouncer {
     /// Starts it with so many connections to the server.
     pub fn start(server: &Postgres, connections: usize) -> Self {
         for _ in 0..20 {
-            let (directory, port) = (owned_directory(), free_port());
+            let (directory, reserved) = (owned_directory(), Port::reserve());
+            let port = reserved.number();
             let path = |name: &str| directory.path().join(name);
             fs::write(path("users"), "\"reader\" \"\"\n").unwrap();
             let configuration = format!(
@@ -50,7 +52,7 @@ impl PgBouncer {
             if starts {
                 return Self {
                     directory,
-                    port,
+                    port: reserved,
                     process,
                 };
             }
@@ -60,7 +62,7 @@ impl PgBouncer {
 
     /// The setting `source` for it.
     pub fn source(&self) -> String {
-        format!("postgres://reader@127.0.0.1:{}/mail", self.port)
+        format!("postgres://reader@127.0.0.1:{}/mail", self.port.number())
     }
 
     /// What it has logged.

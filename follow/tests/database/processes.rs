@@ -79,11 +79,31 @@ pub fn signal(pid: u32, name: &str) {
 pub fn children(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let parent = |child: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        // The name in parentheses may have any character.
-        let (_, rest) = stat.rsplit_once(')')?;
-        rest.split_whitespace().nth(1)?.parse::<u32>().ok()
-    };
+    let parent = |child: &u32| stat(*child, 1)?.parse::<u32>().ok();
     pids.filter(|child| parent(child) == Some(pid)).collect()
+}
+
+/// A field of /proc/PID/stat, counted from the state, which is 0.
+fn stat(pid: u32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may have any character.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(field).map(str::to_owned)
+}
+
+/// Stops a process, and waits until it does nothing any more. It may also have ended.
+pub fn stop_and_wait(pid: u32) {
+    signal(pid, "STOP");
+    wait_for("a process that stops", || match stat(pid, 0).as_deref() {
+        None | Some("T" | "t" | "X" | "Z") => Some(()),
+        Some(_) => None,
+    });
+}
+
+/// Waits until a process of another parent has ended.
+pub fn wait_for_the_end_of(pid: u32) {
+    wait_for("the end of a process", || match stat(pid, 0).as_deref() {
+        None | Some("X" | "Z") => Some(()),
+        Some(_) => None,
+    });
 }

@@ -57,9 +57,15 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Reads the settings, which are those of a file.
+    /// Reads the settings, which are those of a file. `hang` is long unless it is set, because the machine may be slow.
     pub fn new(settings: &str) -> Self {
-        let settings = Settings::parse(Path::new("follow.toml"), settings.as_bytes()).unwrap();
+        let hang = if settings.contains("hang = ") {
+            ""
+        } else {
+            "hang = 30\nstale_after = 600\n"
+        };
+        let text = format!("{hang}{settings}");
+        let settings = Settings::parse(Path::new("follow.toml"), text.as_bytes()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -83,6 +89,17 @@ impl Follower {
 
     pub fn connect(&mut self) -> MariaDbConnection {
         self.try_connect().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Connects, with another attempt where a loaded machine is slower than `hang`.
+    pub fn connect_patiently(&mut self) -> MariaDbConnection {
+        wait_for("a connection", || match self.try_connect() {
+            Ok(connection) => Some(connection),
+            Err(error) => {
+                assert!(matches!(error.kind, EngineErrorKind::Hang(_)), "{error}");
+                None
+            }
+        })
     }
 
     pub fn connect_error(&mut self) -> EngineErrorKind {

@@ -11,29 +11,20 @@
 //! - The port of mailcow's MariaDB is that of the server of the test.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
 use super::database::mariadb::MariaDb;
 use super::database::postgres::Postgres;
 use super::database::processes::{run, signal, try_run, wait_for};
+use super::postmapd::POSTMAPD;
 use super::program::Place;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
-
-/// The directory of both programs. `cargo test` of this member alone does not build postmapd.
-static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
-    run(Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--offline", "--bin", "postmapd"])
-        .current_dir(repository()));
-    let program = Path::new(env!("CARGO_BIN_EXE_postmapd-follow"));
-    program.parent().unwrap().to_owned()
-});
 
 const SYSTEMCTL: &str = "#!/bin/sh\n\
     [ \"$*\" = 'enable --now postmapd-follow' ] || exit 0\n\
@@ -123,7 +114,7 @@ impl MailHost {
                 format!(
                     "{}:{}:/usr/sbin:/usr/bin:/sbin:/bin",
                     self.temp.path().join("programs").display(),
-                    PROGRAMS.display()
+                    POSTMAPD.parent().unwrap().display()
                 ),
             )
             .stdin(Stdio::null());

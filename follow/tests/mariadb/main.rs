@@ -14,6 +14,8 @@ mod database;
 mod failures;
 mod follower;
 mod guides;
+#[path = "../server/program.rs"]
+mod postmapd;
 mod program;
 mod rows;
 mod snapshots;

@@ -16,39 +16,13 @@ pub(crate) mod admin;
 pub(crate) mod client;
 #[path = "../../../tests/promises/harness/daemon.rs"]
 pub(crate) mod daemon;
+mod program;
 
-use std::env;
-use std::ffi::OsString;
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The program postmapd, which `cargo test` of this member alone does not build.
-pub(crate) static POSTMAPD: LazyLock<PathBuf> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut build = Command::new(env!("CARGO"));
-    build
-        .args(["build", "--locked", "--offline", "--bin", "postmapd"])
-        .current_dir(root);
-    // What cargo sets for this test would make it run build scripts again.
-    let of_this_test = |name: &OsString| {
-        let name = name.to_string_lossy();
-        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-    };
-    for name in env::vars_os().map(|(name, _)| name).filter(of_this_test) {
-        build.env_remove(name);
-    }
-    let build = build.output().unwrap();
-    assert!(
-        build.status.success(),
-        "{}",
-        String::from_utf8_lossy(&build.stderr)
-    );
-    Path::new(env!("CARGO_BIN_EXE_postmapd-follow")).with_file_name("postmapd")
-});
+pub(crate) use program::POSTMAPD;
 
 /// Observes until the condition holds, and returns how long that took. Fails the test with the last observation.
 #[track_caller]

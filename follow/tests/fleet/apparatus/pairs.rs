@@ -14,6 +14,9 @@ use super::senders::{sender, transaction_of_login, transaction_of_next_hop};
 /// The number of pairs in one write.
 const BATCH: usize = 4;
 
+/// The pairs that are asked for at least, however slow the machine is.
+const MIN_PAIRS: u64 = 400;
+
 /// What was wrong with the replies. All but `pairs` and `newest` must be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checked {
@@ -75,7 +78,7 @@ impl PairChecker {
         let thread = thread::spawn(move || {
             let (mut client, mut random) = (Client::connect(&socket), Random::new(18));
             let mut checked = Checked::default();
-            while !its_stop.load(Ordering::Relaxed) {
+            while !its_stop.load(Ordering::Relaxed) || checked.pairs < MIN_PAIRS {
                 let keys: [String; BATCH] = std::array::from_fn(|_| sender(random.below(senders)));
                 let requests = keys
                     .iter()

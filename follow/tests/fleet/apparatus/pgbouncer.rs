@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::process::Process;
-use crate::database::postgres::{Postgres, free_port, owned_directory};
+use crate::database::postgres::{Postgres, owned_directory};
 use crate::database::processes::{as_owner, wait_for};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -19,7 +19,8 @@ pub(crate) struct Pgbouncer {
 
 impl Pgbouncer {
     pub(crate) fn start(postgres: &Postgres) -> Self {
-        let (directory, port) = (owned_directory(), free_port());
+        // It has no meaning but in the name of the socket.
+        let (directory, port) = (owned_directory(), 6432);
         let (home, sockets) = (directory.path().to_str().unwrap(), postgres.sockets());
         let (sockets, database_port) = (sockets.to_str().unwrap(), postgres.port());
         let settings = format!(

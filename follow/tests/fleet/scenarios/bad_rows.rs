@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::apparatus::client::Reply;
+use crate::apparatus::eventually;
 use crate::apparatus::fleet::{Fleet, wait_for_generation};
 use crate::apparatus::senders::{fill, login, next_hop, sender};
 
@@ -54,8 +55,10 @@ pub(crate) fn measure(senders: u64) -> Duration {
     let others = [next_hop(0), login(0)].map(|value| Reply::found(&value));
     assert_eq!(client.pair(&sender(senders / 2 + 1)), others);
     assert_eq!(client.ask_one("relayhost", "u@injected.test"), Reply::NotFound);
+    // It is logged after the tables are published.
+    let is_logged = |log: &String| log.contains(&bad) && log.contains("nexthop") && log.ends_with('\n');
+    eventually(|| server.follower_log(), is_logged);
     let log = server.follower_log();
-    assert!(log.contains(&bad) && log.contains("nexthop"), "{log}");
     assert!(!log.contains(secret) && !log.contains("injected"), "{log}");
 
     // Corrected, it is answered.

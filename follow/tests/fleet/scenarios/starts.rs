@@ -39,14 +39,14 @@ pub(crate) fn measure(senders: u64) -> Duration {
 pub(crate) fn with_slow_logins(senders: u64) {
     let mut fleet = Fleet::new(1, senders);
     // For each connection, in seconds, before it is authenticated.
-    fleet.postgres.set("pre_auth_delay = 3");
+    fleet.postgres.set("pre_auth_delay = 1");
     let source = fleet.postgres.source("reader");
     let server = &mut fleet.servers[0];
-    server.set(&format!("source = \"{source}\"\ntls = \"off\"\nhang = 1\n"));
+    server.set(&format!("source = \"{source}\"\ntls = \"off\"\nhang = 0.5\n"));
     server.start_follower();
     wait_for_generation(server);
     let log = server.follower_log();
-    assert!(log.contains("no answer within 1s"), "{log}");
+    assert!(log.contains("no answer within 500ms"), "{log}");
 }
 
 /// Without a directory and without a database a server cannot tell, and it answers when the database is back.

@@ -24,7 +24,10 @@ pub(crate) fn check(senders: u64) {
     let asker = thread::spawn(move || {
         let states = [0, 1].map(|number| [next_hop(number), login(number)].map(|value| Reply::found(&value)));
         let mut newest = 0;
-        while !its_stop.load(Ordering::Relaxed) {
+        let mut is_last = false;
+        // The last time after the stop, when the load is seen by others.
+        while !is_last {
+            is_last = its_stop.load(Ordering::Acquire);
             // All in one write, so that one snapshot answers them: the first and the last row, and others between.
             let keys: Vec<String> = (0..8).map(|part| sender(part * (senders - 1) / 7)).collect();
             let requests: Vec<_> = keys
@@ -49,7 +52,7 @@ pub(crate) fn check(senders: u64) {
     assert!(output.status.success(), "{text}");
     assert!(!text.contains("password1"), "{text}");
     fleet.wait_for_transaction(senders - 1, 1);
-    stop.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Release);
     assert_eq!(asker.join().unwrap(), 1);
 
     let output = command("dump", &dumped, &fleet.servers[0].settings(), &source);
