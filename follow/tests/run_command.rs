@@ -265,6 +265,54 @@ fn a_table_that_is_emptied_is_published_if_the_source_has_recorded_it_and_refuse
 }
 
 #[test]
+fn tables_that_are_removed_while_the_database_is_away_are_restored() {
+    let mut server = server();
+    let setup = Setup::new(&server.source("reader"), PATIENT);
+    let mut program = setup.start();
+    program.wait_until_ready();
+    server.stop();
+    program.wait_for_log("the source is unavailable; keeping the active tables");
+    for entry in fs::read_dir(setup.directory()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(path).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    wait_for_files(&setup, 1);
+    program.wait_for_log("had been removed or changed, and are restored");
+    // The next start finds them, too.
+    assert_eq!(program.end("TERM"), 0);
+    let mut program = setup.start();
+    program.wait_for_log("the source is unavailable; keeping the active tables");
+    assert_eq!(setup.files(), Some(files(1)));
+}
+
+#[test]
+fn a_directory_that_takes_the_place_of_the_one_in_use_ends_the_program_and_is_used_after_a_restart() {
+    let server = server();
+    let setup = Setup::new(&server.source("reader"), PATIENT);
+    let mut program = setup.start();
+    program.wait_until_ready();
+    fs::rename(setup.directory(), setup.root().join("old")).unwrap();
+    fs::create_dir(setup.directory()).unwrap();
+    // Restart= of the unit starts it again after this exit code.
+    assert_eq!(program.wait(), 1);
+    let line = program
+        .log_with("is not the one that the program has opened")
+        .remove(0);
+    assert!(
+        line.contains(setup.directory().to_str().unwrap()) && line.contains("start the program again"),
+        "{line}"
+    );
+    assert_eq!(setup.files(), None);
+    let program = setup.start();
+    program.wait_until_ready();
+    assert_eq!(setup.files(), Some(files(1)));
+}
+
+#[test]
 fn a_hangup_changes_nothing_and_says_so() {
     let server = server();
     let setup = Setup::new(&server.source("reader"), PATIENT);

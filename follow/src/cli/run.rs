@@ -44,7 +44,7 @@ The setting admin serves health, status and metrics over HTTP: /healthz, /readyz
 If NOTIFY_SOCKET is set (sd_notify(3), Type=notify), the program notifies the service manager when tables are active, of its \
 status, at intervals while it works (WATCHDOG_USEC), and when it ends.
 
-Exit codes: 0 after a signal, 1 the directory cannot be used, 2 usage, 69 the address of admin is in use, 71 a system error, \
+Exit codes: 0 after a signal, 1 the directory cannot be used or was replaced, 2 usage, 69 the address of admin is in use, 71 a system error, \
 78 the settings or a file that they name has errors.
 
 Example:
@@ -102,17 +102,17 @@ impl Run {
                 // Dropped at the end of the thread, also after a panic.
                 let _end = end;
                 let runtime = runtime::create().map_err(EndError::system(NO_RUNTIME))?;
-                runtime.block_on(async {
+                let result = runtime.block_on(async {
                     tokio::select! {
-                        _ = &mut stopped => {}
-                        never = follower.run() => match never {},
+                        _ = &mut stopped => Ok(()),
+                        Err(error) = follower.run() => Err(error.into()),
                         // There is always a probe.
-                        () = responder.respond() => {}
+                        () = responder.respond() => Ok(()),
                     }
                 });
                 // A name may still be looked up.
                 runtime.shutdown_background();
-                Ok(())
+                result
             })
             .map_err(EndError::system(
                 "cannot start the thread that follows the source",

@@ -26,6 +26,18 @@ pub enum DirectoryErrorKind {
     /// The path is something else.
     #[error("this is not a directory; set dir to a directory for postmapd-follow alone")]
     NotADirectory,
+    /// The path leads to another directory than at the start.
+    #[error(
+        "the directory is not the one that the program has opened, so it cannot write here; start the program again, as Restart= \
+         of its unit does; to empty a directory, remove what is in it and not the directory"
+    )]
+    Replaced,
+    /// The active files were removed or changed.
+    #[error(
+        "files of the directory have been removed or changed, and no whole copy of them is left; they are written again once the \
+         source can be read"
+    )]
+    Lost,
     /// Another process has the lock.
     #[error("another postmapd-follow, or postmapd relay, uses the directory; stop it, or set another dir")]
     InUse,

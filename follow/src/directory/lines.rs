@@ -62,13 +62,18 @@ impl LineReader {
         if !fs::symlink_metadata(path)?.is_file() {
             return Err(ErrorKind::InvalidInput.into());
         }
-        Ok(Self {
-            file: File::open(path)?,
+        Ok(Self::new(File::open(path)?))
+    }
+
+    /// Reads from where the file is.
+    pub(super) fn new(file: File) -> Self {
+        Self {
+            file,
             buffer: Secret::from(vec![0; BUFFER]),
             start: 0,
             end: 0,
             is_at_end: false,
-        })
+        }
     }
 
     /// Returns the next line with its line end, which remains the next one until it is consumed. `None` at the end.

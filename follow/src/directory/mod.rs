@@ -13,11 +13,12 @@
 //! A state of the source becomes active by one rename, so that no reader sees the relay of one state with the login of
 //! another. It is flushed to the disk afterwards ([`Directory::sync`]), which delays no answer. Until then the generation that
 //! was flushed last remains; the first one is flushed before it becomes active. So, after a crash at any step and after a
-//! loss of power, at least one generation is whole, and [`Directory::open`] makes the active one that, or else the newest
-//! whole one.
+//! loss of power, at least one generation is whole, and [`Directory::open`] makes that one active, or else the newest whole one.
 //!
 //! The files belong to the user of this program with mode 0600. In a directory with the set-group-ID bit they are readable
 //! by its group, too (0640).
+//!
+//! What another program removes or changes while the directory is open is restored if it can be ([`Directory::restore`]).
 //!
 //! Limits: a table that is not published may be a local file of the directory. The lock of the directory is that of flock(2):
 //! two hosts that share it by NFS do not see each other's. A loss of power before `sync` may lead back to the state before.
@@ -25,9 +26,12 @@
 mod disk;
 mod error;
 mod generation;
+mod held;
 mod lines;
 mod merge;
+mod place;
 mod provenance;
+mod restoring;
 mod staging;
 
 use std::fs::{self, File};
@@ -42,7 +46,10 @@ use rustix::io::Errno;
 use disk::{Disk, System};
 pub use error::{DirectoryError, DirectoryErrorKind};
 use generation::{Generation, Readers, SOURCE_FILE, random_key, random_name};
+use held::HeldFiles;
+pub use place::Place;
 pub use provenance::Provenance;
+pub use restoring::Restored;
 pub use staging::Staging;
 
 use crate::engine::Table;
@@ -73,12 +80,15 @@ pub enum Published {
 /// The directory, locked until it is dropped.
 pub struct Directory {
     path: PathBuf,
-    _lock: File,
+    /// Also the lock.
+    place: Place,
     readers: Readers,
     disk: Arc<dyn Disk>,
     /// The tables of the source.
     tables: Vec<Table>,
     active: Option<Arc<Generation>>,
+    /// Its files.
+    held: Option<HeldFiles>,
     /// The generation that was flushed last.
     synced: Option<String>,
     /// The generation that is being written.
@@ -110,7 +120,7 @@ impl Directory {
         })?;
         let mut directory = Self {
             path: path.to_owned(),
-            _lock: lock,
+            place: Place::new(path, lock),
             readers: if metadata.permissions().mode() & 0o2000 == 0 {
                 Readers::Owner
             } else {
@@ -119,10 +129,12 @@ impl Directory {
             disk,
             tables: tables.to_vec(),
             active: None,
+            held: None,
             synced: None,
             staged: None,
         };
         directory.recover()?;
+        directory.hold();
         Ok(directory)
     }
 
@@ -130,15 +142,6 @@ impl Directory {
     #[must_use]
     pub fn active(&self) -> Option<&Provenance> {
         self.active.as_ref().map(|generation| &generation.provenance)
-    }
-
-    /// Returns whether the active files are where they were published. Other programs may have removed them. Without an active
-    /// generation, nothing is missing.
-    #[must_use]
-    pub fn is_intact(&self) -> bool {
-        let Some(active) = &self.active else { return true };
-        fs::read_link(self.path.join(ACTIVE)).is_ok_and(|target| target == Path::new(&active.name))
-            && active.linked_files().all(|file| self.path.join(file).exists())
     }
 
     /// Starts to write the files of a state. One at a time: what another one has written is removed by [`Directory::sync`].
@@ -206,6 +209,7 @@ impl Directory {
         }
         staging.keep();
         self.active = Some(Arc::new(new));
+        self.hold();
         Ok(Published::Changed)
     }
 

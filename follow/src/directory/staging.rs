@@ -15,7 +15,8 @@ use postmapd::os::secret::Secret;
 use super::disk::Disk;
 use super::error::{DirectoryError, DirectoryErrorKind};
 use super::generation::{Generation, KEY_FILE, Readers, SOURCE_FILE, TableFile};
-use super::lines::{Counts, LineWriter};
+use super::held::HeldFiles;
+use super::lines::{Counts, LineReader, LineWriter};
 use super::merge::Merge;
 use super::provenance::{Provenance, SourceFile};
 use crate::engine::{Extent, Rows, Table};
@@ -303,6 +304,39 @@ impl Staging {
             }
         }
         Ok(())
+    }
+
+    /// Writes the files of the active generation again, which are held open. Returns whether they are whole.
+    pub(super) fn copy_held(&mut self, held: &HeldFiles) -> Result<bool, DirectoryError> {
+        self.create(Extent::Everything)?;
+        let Some(base) = self.base.clone() else {
+            return Ok(false);
+        };
+        for (table, file) in &base.files {
+            let name = table.spec().file;
+            let Ok(open) = held.file(name) else {
+                return Ok(false);
+            };
+            let path = self.path.join(name);
+            let mut from = LineReader::new(open);
+            let mut to = LineWriter::create(&self.disk, path, self.readers.file_mode(), &self.key)?;
+            loop {
+                match from.peek() {
+                    Ok(Some(line)) => {
+                        to.append(line)?;
+                        let length = line.len();
+                        from.consume(length);
+                    }
+                    Ok(None) => break,
+                    Err(_) => return Ok(false),
+                }
+            }
+            if to.finish()? != file.digest {
+                return Ok(false);
+            }
+            self.files.insert(*table, file.clone());
+        }
+        Ok(true)
     }
 
     /// Writes what is missing beside the files of the tables, `source.json` last.

@@ -18,6 +18,7 @@ mod crashes;
 mod faulty_disk;
 mod inconsistent;
 mod lines;
+mod restored;
 
 /// A row of a table.
 fn row<'a>(table: Table, key: &'a str, value: &'a str) -> Row<'a> {

@@ -20,10 +20,11 @@
 //!   each change since the active state, or the settings allow it. The source may be another or a restored database, and then
 //!   all mail would be delivered directly. It is read again when the source has another state;
 //! - a table whose rows all have invalid keys;
-//! - tables that cannot be written. They are read again after a wait ([`DISK_WAITS`]), and until then only the state is.
+//! - tables that cannot be written. They are read again after a wait, and until then only the state is.
 //!
-//! The loop ends when its future is dropped. Between two of its waits, a publication is whole or has not begun.
+//! Files that another program removes or changes are restored meanwhile ([`active_tables`]). The loop ends when its future is dropped. Between two of its waits, a publication is whole or has not begun.
 
+mod active_tables;
 mod backoff;
 mod bad_rows;
 mod outage;
@@ -40,6 +41,7 @@ use tracing::{error, info, warn};
 use crate::directory::{Directory, DirectoryError, Provenance, Published, Staging};
 use crate::engine::{Connection, Engine, EngineError, Reading, State, Table};
 use crate::status::{Outcome, Status, Tables};
+use active_tables::{ActiveTables, replacement};
 use backoff::Backoff;
 use bad_rows::BadRowLog;
 use outage::Outage;
@@ -61,14 +63,6 @@ const SOURCE_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_
 /// The first and the longest wait after an error that only a person ends: a password, a right, a table. Each attempt is in the log
 /// of the database, which may lock the user after many.
 const REJECTED_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
-
-/// How long after a publication its files are flushed to the disk, which would delay the next one; and the longest time until then
-/// if there are always more.
-const SYNC_DELAY: Duration = Duration::from_secs(1);
-const MAX_SYNC_DELAY: Duration = Duration::from_secs(10);
-
-/// The first and the longest wait for the disk. Each attempt reads whole tables.
-const DISK_WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// How to follow a source.
 #[derive(Clone, Debug)]
@@ -119,19 +113,12 @@ pub enum OnceError {
 /// Follows a source.
 pub struct Follower<E> {
     engine: E,
-    directory: Directory,
+    active_tables: ActiveTables,
     options: Options,
     status: Arc<Status>,
     source_backoff: Backoff,
     rejected_backoff: Backoff,
     source_outage: Outage,
-    disk_backoff: Backoff,
-    disk_outage: Outage,
-    /// When the disk is tried again after an error.
-    disk_retry: Option<Instant>,
-    /// When the active tables are flushed to the disk, if they are not, and since when they have not been.
-    sync_at: Option<Instant>,
-    unsynced_since: Option<Instant>,
     /// The version whose tables were refused last.
     refused: Option<String>,
     refusal: Outage,
@@ -158,17 +145,12 @@ impl<E: Engine> Follower<E> {
     pub fn new(engine: E, directory: Directory, options: Options, status: Arc<Status>) -> Self {
         Self {
             engine,
-            directory,
+            active_tables: ActiveTables::new(directory, Arc::clone(&status)),
             options,
             status,
             source_backoff: Backoff::new(SOURCE_WAITS),
             rejected_backoff: Backoff::new(REJECTED_WAITS),
             source_outage: Outage::default(),
-            disk_backoff: Backoff::new(DISK_WAITS),
-            disk_outage: Outage::default(),
-            disk_retry: None,
-            sync_at: None,
-            unsynced_since: None,
             refused: None,
             refusal: Outage::default(),
             is_confirmed: false,
@@ -181,7 +163,20 @@ impl<E: Engine> Follower<E> {
     }
 
     /// Follows the source until the future is dropped.
-    pub async fn run(&mut self) -> Infallible {
+    ///
+    /// # Errors
+    ///
+    /// Another directory has taken the place of the one that was opened.
+    pub async fn run(&mut self) -> Result<Infallible, DirectoryError> {
+        let place = self.active_tables.directory.place();
+        tokio::select! {
+            biased;
+            error = replacement(&place) => Err(error),
+            never = self.follow_source() => match never {},
+        }
+    }
+
+    async fn follow_source(&mut self) -> Infallible {
         loop {
             let error = match self.connect().await {
                 Ok(mut connection) => match self.follow(&mut connection).await {
@@ -192,11 +187,9 @@ impl<E: Engine> Follower<E> {
             };
             self.status.disconnected(&error);
             self.log_outage(&error);
-            // Nothing is published meanwhile.
-            if self.sync_at.is_some() && self.may_try_disk() {
-                self.sync();
-            }
-            sleep(self.wait_after(&error)).await;
+            self.active_tables.tick();
+            let wait = sleep(self.wait_after(&error));
+            self.active_tables.during(wait).await;
         }
     }
 
@@ -220,7 +213,7 @@ impl<E: Engine> Follower<E> {
             sleep(self.source_backoff.wait()).await;
         };
         match attempt {
-            Attempt::Published => Ok(self.directory.sync()?),
+            Attempt::Published => Ok(self.active_tables.directory.sync()?),
             Attempt::Refused(refusal) => Err(refusal.into()),
             Attempt::Failed(error) => Err(error.into()),
         }
@@ -236,7 +229,8 @@ impl<E: Engine> Follower<E> {
     }
 
     async fn connect(&mut self) -> Result<E::Connection, EngineError> {
-        let connection = self.engine.connect().await?;
+        let connecting = self.engine.connect();
+        let connection = self.active_tables.during(connecting).await?;
         self.status.connected();
         Ok(connection)
     }
@@ -260,10 +254,7 @@ impl<E: Engine> Follower<E> {
             match attempt {
                 Attempt::Published => {
                     self.needs_everything = false;
-                    self.disk_retry = None;
-                    if self.sync_at.is_none_or(|at| at <= Instant::now()) {
-                        self.sync();
-                    }
+                    self.active_tables.published();
                 }
                 Attempt::Refused(refusal) => {
                     if self.refusal.begin() {
@@ -275,7 +266,7 @@ impl<E: Engine> Follower<E> {
                     // Perhaps the changes do not fit the active files.
                     self.needs_everything = true;
                     self.is_confirmed = false;
-                    self.log_disk_outage(&error);
+                    self.active_tables.failed(&error);
                     self.status.not_published(Outcome::Failed, &error);
                 }
             }
@@ -287,35 +278,32 @@ impl<E: Engine> Follower<E> {
     async fn wait_for_change(&mut self, connection: &mut E::Connection) -> Result<(), EngineError> {
         loop {
             let asked = Instant::now();
-            let others = [self.disk_retry, self.sync_at.filter(|_| self.may_try_disk())];
-            let next = others
-                .into_iter()
-                .flatten()
-                .fold(asked + self.options.interval, Instant::min);
-            tokio::select! {
-                () = connection.hint() => {}
-                () = sleep_until(next) => {}
-            }
+            let poll = asked + self.options.interval;
+            let next = self.active_tables.next().map_or(poll, |next| next.min(poll));
+            let wait = async {
+                tokio::select! {
+                    () = connection.hint() => {}
+                    () = sleep_until(next) => {}
+                }
+            };
+            self.active_tables.during(wait).await;
             sleep_until(asked + HINT_PAUSE).await;
-            let state = connection.state().await?;
+            let state = self.active_tables.during(connection.state()).await?;
             if self.recheck.is_some_and(|at| at <= Instant::now()) {
                 self.recheck = None;
                 self.needs_everything = true;
                 return Ok(());
             }
-            if self.may_try_disk() && !self.directory.is_intact() {
-                warn!("files of the directory have been removed; publishing them again");
+            self.active_tables.tick();
+            if self.active_tables.are_damaged() && self.active_tables.may_try() {
                 self.needs_everything = true;
                 return Ok(());
             }
             if self.is_confirmed && self.is_active(&state) {
                 self.refusal.end();
                 self.status.confirmed();
-            } else if self.refused.as_ref() != Some(&state.version) && self.may_try_disk() {
+            } else if self.refused.as_ref() != Some(&state.version) && self.active_tables.may_try() {
                 return Ok(());
-            }
-            if self.sync_at.is_some_and(|at| at <= Instant::now()) && self.may_try_disk() {
-                self.sync();
             }
         }
     }
@@ -365,7 +353,7 @@ impl<E: Engine> Follower<E> {
         };
         let bad_rows = staging.first_bad_rows().to_vec();
         let is_everything = known.is_none() || bad_rows.iter().any(|bad| bad.row.is_some());
-        let published = match self.directory.publish(staging, &provenance) {
+        let published = match self.active_tables.directory.publish(staging, &provenance) {
             Ok(published) => published,
             Err(error) => return Ok(Attempt::Failed(error)),
         };
@@ -375,9 +363,7 @@ impl<E: Engine> Follower<E> {
         let outcome = match published {
             Published::Changed => {
                 log_publication(&provenance.state, &tables, begun.elapsed());
-                let now = Instant::now();
-                let since = *self.unsynced_since.get_or_insert(now);
-                self.sync_at = Some((now + SYNC_DELAY).min(since + MAX_SYNC_DELAY));
+                self.active_tables.replaced();
                 Outcome::Changed
             }
             Published::Unchanged => {
@@ -400,7 +386,7 @@ impl<E: Engine> Follower<E> {
         connection: &mut E::Connection,
         known: Option<&State>,
     ) -> Result<Result<(Staging, Reading), DirectoryError>, EngineError> {
-        let mut staging = match self.directory.stage() {
+        let mut staging = match self.active_tables.directory.stage() {
             Ok(staging) => staging,
             Err(error) => return Ok(Err(error)),
         };
@@ -415,54 +401,20 @@ impl<E: Engine> Follower<E> {
     }
 
     fn active(&self) -> Option<State> {
-        self.directory.active().map(|active| active.state.clone())
+        let active = self.active_tables.directory.active();
+        active.map(|active| active.state.clone())
     }
 
     fn is_active(&self, state: &State) -> bool {
-        let active = self.directory.active();
+        let active = self.active_tables.directory.active();
         active.is_some_and(|active| active.state.version == state.version)
-    }
-
-    /// Flushes the active tables to the disk, unless they are. An error leaves that to a later poll.
-    fn sync(&mut self) {
-        let synced = if self.sync_at.is_some() {
-            self.directory.sync()
-        } else {
-            Ok(())
-        };
-        match synced {
-            Ok(()) => {
-                self.sync_at = None;
-                self.unsynced_since = None;
-                self.disk_retry = None;
-                self.disk_backoff.reset();
-                if let Some(away) = self.disk_outage.end() {
-                    info!(?away, "the directory can be written again");
-                }
-            }
-            Err(error) => {
-                self.log_disk_outage(&error);
-                self.status.failed(&error);
-            }
-        }
-    }
-
-    fn may_try_disk(&self) -> bool {
-        self.disk_retry.is_none_or(|retry| retry <= Instant::now())
-    }
-
-    fn log_disk_outage(&mut self, error: &DirectoryError) {
-        self.disk_retry = Some(Instant::now() + self.disk_backoff.wait());
-        if self.disk_outage.begin() {
-            error!(%error, "the tables cannot be written to the disk; trying again");
-        }
     }
 
     fn log_outage(&mut self, error: &EngineError) {
         if !self.source_outage.begin() {
             return;
         }
-        if self.directory.active().is_some() {
+        if self.active_tables.directory.active().is_some() {
             warn!(%error, "the source is unavailable; keeping the active tables, and trying again");
         } else {
             error!(%error, "the source is unavailable, and there are no tables yet; trying again");

@@ -4,6 +4,7 @@ mod disk;
 mod log;
 mod once;
 mod refusals;
+mod rejections;
 mod scripts;
 mod source;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Follower, Options, PAUSE, RECHECK, REJECTED_WAITS, SOURCE_WAITS};
+use super::{Follower, Options, PAUSE, RECHECK, SOURCE_WAITS};
 use crate::directory::Directory;
 use crate::engine::Table;
 use crate::status::{Outcome, Report, Status};
@@ -61,7 +62,7 @@ impl World {
     async fn follow<T>(&self, steps: impl AsyncFnOnce(&Self, Arc<Status>) -> T) -> T {
         let (mut follower, status) = self.start();
         tokio::select! {
-            never = follower.run() => match never {},
+            Err(error) = follower.run() => panic!("{error}"),
             result = steps(self, status) => result,
         }
     }
@@ -175,46 +176,6 @@ async fn a_source_that_is_away_is_tried_again_after_waits_within_their_bounds_an
     );
     let lines = world.log.with("available again away=6");
     assert_eq!(lines.len(), 1, "{:?}", world.log.lines());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_source_that_refuses_the_login_is_asked_ever_less_often_and_one_that_is_away_within_a_second() {
-    let world = World::new(Content::new(1, 3));
-    let connects = || world.source.times(|call| call == Call::Connect);
-    let longest = |waits: [Duration; 2]| waits[1] + Duration::from_millis(1);
-    world
-        .follow(async |world, _| {
-            world.until_current().await;
-            for number in 2..4 {
-                let before = connects().len();
-                world.source.refuse_logins();
-                world.source.cut();
-                sleep(Duration::from_secs(600)).await;
-                let waits = gaps(&connects()[before..]);
-                assert!((20..50).contains(&waits.len()), "{waits:?}");
-                assert!(waits[0] <= longest(REJECTED_WAITS) / 50, "{waits:?}");
-                assert!(
-                    waits.iter().all(|wait| *wait <= longest(REJECTED_WAITS)),
-                    "{waits:?}"
-                );
-                world.source.go_away();
-                world.source.accept_logins();
-                sleep(REJECTED_WAITS[1]).await;
-                let before = connects().len();
-                sleep(Duration::from_secs(60)).await;
-                let waits = gaps(&connects()[before..]);
-                assert!(
-                    waits.len() > 50 && waits.iter().all(|wait| *wait <= longest(SOURCE_WAITS)),
-                    "{waits:?}"
-                );
-                // After a success, the next refusal is tried again soon.
-                world.source.change(Content::new(number, 3));
-                world.source.come_back();
-                world.until_current().await;
-            }
-        })
-        .await;
-    assert_eq!(world.log.with("unavailable; keeping").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

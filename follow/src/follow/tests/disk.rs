@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::source::{Call, Content};
+use super::source::{Call, Content, Source};
 use super::{INTERVAL, World, count, gaps, until};
-use crate::follow::DISK_WAITS;
+use crate::directory::DirectoryErrorKind;
+use crate::follow::active_tables::{CHECK_INTERVAL, DISK_WAITS};
 use crate::status::Outcome;
 
 #[tokio::test(start_paused = true)]
@@ -56,42 +57,135 @@ async fn tables_that_cannot_be_written_are_read_again_after_waits_and_logged_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_that_another_program_has_removed_are_published_again() {
+async fn files_that_another_program_has_removed_are_restored_also_while_the_source_is_away() {
     let world = World::new(Content::new(1, 3));
     let path = |name: &str| world.directory.path().join(name);
+    let removals: [&[&str]; 4] = [
+        &["postfix-relaymap.cf"],
+        &["..data"],
+        &["..data/postfix-sasl-password.cf"],
+        &[
+            "..data/postfix-relaymap.cf",
+            "..data/postfix-sasl-password.cf",
+            "..data/source.json",
+            "..data/digest-key",
+            "postfix-relaymap.cf",
+            "postfix-sasl-password.cf",
+            "source.json",
+            "..data",
+        ],
+    ];
+    let changes: [fn(&Source); 3] = [
+        |_| {},
+        Source::go_away,
+        |source| {
+            source.refuse_logins();
+            source.cut();
+        },
+    ];
     world
         .follow(async |world, status| {
             world.until_current().await;
-            let removals: [&[&str]; 4] = [
-                &["postfix-relaymap.cf"],
-                &["..data"],
-                &["..data/postfix-sasl-password.cf"],
-                &[
-                    "postfix-relaymap.cf",
-                    "postfix-sasl-password.cf",
-                    "source.json",
-                    "..data",
-                ],
-            ];
-            for names in removals {
-                for name in names {
-                    fs::remove_file(path(name)).unwrap();
+            for change in changes {
+                change(&world.source);
+                // The waits after a refused login are the longest now.
+                sleep(Duration::from_secs(300)).await;
+                for names in removals {
+                    for name in names {
+                        fs::remove_file(path(name)).unwrap();
+                    }
+                    let is_there =
+                        || path("postfix-relaymap.cf").exists() && path("postfix-sasl-password.cf").exists();
+                    let taken = until(|| is_there() && world.is_current()).await;
+                    assert!(taken <= CHECK_INTERVAL * 2, "{names:?}: {taken:?}");
                 }
-                let is_there =
-                    || path("postfix-relaymap.cf").exists() && path("postfix-sasl-password.cf").exists();
-                let taken = until(|| is_there() && world.is_current()).await;
-                assert!(taken <= INTERVAL * 2, "{names:?}: {taken:?}");
-                // Changes are merged as before.
-                world.source.change_on(Content::new(2, 3));
-                world.until_current().await;
+                assert_eq!(world.source.reads().len(), 1);
+                world.source.come_back();
+                world.source.accept_logins();
+                until(|| status.report().is_connected).await;
             }
-            assert_eq!(status.report().error(), None);
+            // Changes are merged as before.
+            world.source.change_on(Content::new(2, 3));
+            world.until_current().await;
+            until(|| status.report().error().is_none()).await;
         })
         .await;
-    assert_eq!(
-        world.log.with("files of the directory have been removed").len(),
-        4
-    );
+    let restored = world
+        .log
+        .with("WARN files of the directory had been removed or changed");
+    assert_eq!(restored.len(), 12, "{:?}", world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_was_emptied_in_place_is_unreadable_until_the_source_is_back() {
+    let world = World::new(Content::new(1, 3));
+    let relay = world.directory.path().join("postfix-relaymap.cf");
+    world
+        .follow(async |world, status| {
+            world.until_current().await;
+            for outage in 1..3 {
+                world.source.go_away();
+                until(|| !status.report().is_connected).await;
+                fs::write(&relay, "").unwrap();
+                let taken = until(|| !relay.exists()).await;
+                assert!(taken <= CHECK_INTERVAL * 2, "{taken:?}");
+                sleep(Duration::from_secs(300)).await;
+                assert!(relay.is_symlink() && !relay.exists());
+                assert_eq!(world.log.with("ERROR files of the directory").len(), outage);
+                world.source.come_back();
+                world.until_current().await;
+                until(|| relay.exists() && status.report().error().is_none()).await;
+            }
+        })
+        .await;
+    let lines = world.log.with("no whole copy is left");
+    assert_eq!(lines.len(), 2, "{:?}", world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_was_replaced_ends_the_loop_and_one_that_is_missing_does_not() {
+    for is_away in [false, true] {
+        let world = World::new(Content::new(1, 3));
+        let path = world.directory.path();
+        let elsewhere = path.with_extension("elsewhere");
+        world
+            .follow(async |world, _| {
+                world.until_current().await;
+            })
+            .await;
+        if is_away {
+            world.source.go_away();
+        }
+        let (mut follower, _) = world.start();
+        let steps = async {
+            sleep(Duration::from_secs(10)).await;
+            fs::rename(path, &elsewhere).unwrap();
+            sleep(Duration::from_secs(300)).await;
+            // The same one is used again.
+            fs::rename(&elsewhere, path).unwrap();
+            sleep(Duration::from_secs(60)).await;
+            fs::rename(path, &elsewhere).unwrap();
+            sleep(Duration::from_secs(10)).await;
+            fs::create_dir(path).unwrap();
+            sleep(CHECK_INTERVAL * 2).await;
+        };
+        let error = tokio::select! {
+            Err(error) = follower.run() => error,
+            () = steps => panic!("the loop goes on"),
+        };
+        assert!(matches!(error.kind, DirectoryErrorKind::Replaced), "{error}");
+        assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+        let lines = world.log.with("cannot be written");
+        assert_eq!(lines.len(), 2, "{:?}", world.log.lines());
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.contains("does not exist; create it")),
+            "{lines:?}"
+        );
+        assert_eq!(world.log.with("can be written again").len(), 1);
+        fs::remove_dir_all(elsewhere).unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +225,13 @@ async fn changes_that_do_not_fit_the_active_files_lead_to_a_read_of_everything()
         .follow(async |world, status| {
             world.until_current().await;
             let generation = fs::canonicalize(world.directory.path().join("..data")).unwrap();
-            fs::write(generation.join("postfix-relaymap.cf"), "@edited.test [r.test]\n").unwrap();
+            // One line less, which neither its length nor its time shows.
+            let file = generation.join("postfix-relaymap.cf");
+            let modified = fs::metadata(&file).unwrap().modified().unwrap();
+            let text = fs::read_to_string(&file).unwrap();
+            fs::write(&file, text.replacen('\n', " ", 1)).unwrap();
+            let edited = fs::File::options().append(true).open(&file).unwrap();
+            edited.set_modified(modified).unwrap();
             world.source.change_on(Content::new(2, 3));
             let taken = world.until_current().await;
             assert!(taken <= DISK_WAITS[0] + INTERVAL * 2, "{taken:?}");
