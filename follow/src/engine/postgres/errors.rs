@@ -88,13 +88,14 @@ pub(super) fn lost(error: &io::Error) -> EngineErrorKind {
 
 /// Returns the error of a handshake.
 pub(super) fn handshake(error: &io::Error) -> EngineErrorKind {
-    EngineErrorKind::Tls(match tls_error(error) {
-        Some(tls) => tls_text(tls),
+    match tls_error(error) {
+        Some(tls) => EngineErrorKind::Tls(tls_text(tls)),
+        // A server that is being stopped, or a host between whose server is away: no certificate is wrong.
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the server closed the connection in the handshake".to_owned()
+            EngineErrorKind::Lost("the server or a host between closed it in the TLS handshake".to_owned())
         }
-        None => error.to_string(),
-    })
+        None => EngineErrorKind::Lost(error.to_string()),
+    }
 }
 
 fn tls_error(error: &io::Error) -> Option<&TlsError> {
