@@ -282,7 +282,7 @@ fn a_query_that_the_server_refuses_is_an_error_that_says_what_to_do_without_a_va
         ),
         (
             "relay = \"SELECT k, told(v) FROM relay\"",
-            "the server reports for [queries] relay: error 1644 (45000): the message is not shown",
+            "the result of [queries] relay is unusable: error 1644 (45000): the message is not shown",
         ),
         (
             "relay = \"SELECT k, no_function(v) FROM relay\"",

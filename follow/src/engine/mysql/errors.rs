@@ -18,6 +18,10 @@ const MAX_MESSAGE: usize = 300;
 /// What to do about a database that does not exist, or that the user may not see: the server does not tell which.
 const CORRECT_DATABASE: &str = "correct the database in source, or grant the user SELECT on its tables";
 
+/// In place of a message that may have values of rows.
+const MESSAGE_NOT_SHOWN: &str =
+    "the message is not shown, because it may have values of rows; run the query by hand";
+
 /// What to do about tables that do not exist.
 const CORRECT_QUERIES: &str = "correct the database in source, or the tables and columns in [queries]";
 
@@ -126,17 +130,26 @@ fn server_error(query: &'static str, error: &ServerError) -> EngineErrorKind {
             query,
             message: numbered("it takes longer than hang; raise hang, or set version in [queries]"),
         },
+        // CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+        1792 => EngineErrorKind::Result {
+            query,
+            reason: numbered(&message()),
+        },
+        // TRUNCATED_WRONG_VALUE, DIVISION_BY_ZERO, TRUNCATED_WRONG_VALUE_FOR_FIELD, WRONG_VALUE_FOR_TYPE, SIGNAL_EXCEPTION,
+        // DATA_OUT_OF_RANGE: the next attempt has the same result.
+        1292 | 1365 | 1366 | 1411 | 1644 | 1690 => EngineErrorKind::Result {
+            query,
+            reason: numbered(MESSAGE_NOT_SHOWN),
+        },
         // CON_COUNT, TOO_MANY_USER_CONNECTIONS, USER_LIMIT_REACHED, SERVER_SHUTDOWN, LOCK_WAIT_TIMEOUT, LOCK_DEADLOCK,
-        // QUERY_INTERRUPTED, CONNECTION_KILLED, CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
-        1040 | 1203 | 1226 | 1053 | 1205 | 1213 | 1317 | 1927 | 1792 => EngineErrorKind::Query {
+        // QUERY_INTERRUPTED, CONNECTION_KILLED
+        1040 | 1203 | 1226 | 1053 | 1205 | 1213 | 1317 | 1927 => EngineErrorKind::Query {
             query,
             message: numbered(&message()),
         },
         _ => EngineErrorKind::Query {
             query,
-            message: numbered(
-                "the message is not shown, because it may have values of rows; run the query by hand",
-            ),
+            message: numbered(MESSAGE_NOT_SHOWN),
         },
     }
 }
@@ -198,7 +211,9 @@ mod tests {
         ));
         assert!(matches!(reported(4002, "x"), Kind::Result { .. }));
         assert!(reported(1040, "Too many connections").is_temporary());
-        assert!(!reported(1064, "x").is_temporary());
+        for code in [1064, 1644, 1792] {
+            assert!(!reported(code, "x").is_temporary());
+        }
         // A line end would be another line of the log.
         let text = reported(1045, "a\nb\u{202e}").to_string();
         assert!(!text.contains(['\n', '\u{202e}']), "{text}");

@@ -36,6 +36,12 @@ impl Phase {
             }
             (_, "3D", _) => EngineErrorKind::Tables(text, "correct the database in source"),
             (_, "3F" | "42", _) => EngineErrorKind::Tables(text, self.help()),
+            // A value that cannot be converted, and a query that writes: the next attempt has the same result.
+            (code, class, Self::Query(query))
+                if query.starts_with("[queries]") && (class == "22" || code == "25006") =>
+            {
+                EngineErrorKind::Result { query, reason: text }
+            }
             // Shutting down, starting up, too many connections, and what a pooler reports for a server that is away.
             (_, "57" | "53" | "08", Self::Login) => EngineErrorKind::Connect(text),
             ("57P01" | "57P02" | "57P03" | "57P05", ..) | (_, "08", _) => EngineErrorKind::Lost(text),
