@@ -38,6 +38,17 @@ fn sender(number: u64) -> String {
 
 /// Publishes a state, in which each sender has the number of the state in its relay and its password.
 fn publish(directory: &mut Directory, number: u64, extent: Extent, tables: &[Table]) {
+    publish_without_rows(directory, number, extent, tables, None);
+}
+
+/// Publishes a state in which one of the tables has no rows.
+fn publish_without_rows(
+    directory: &mut Directory,
+    number: u64,
+    extent: Extent,
+    tables: &[Table],
+    empty: Option<Table>,
+) {
     let mut staging = directory.stage().unwrap();
     staging.begin(extent);
     let (next_hop, password) = (format!("[r{number}.test]:587"), format!("p{number}"));
@@ -45,6 +56,12 @@ fn publish(directory: &mut Directory, number: u64, extent: Extent, tables: &[Tab
         staging.table(*table);
         for sender in (0..SENDERS).map(sender) {
             let key = sender.as_bytes();
+            if empty == Some(*table) {
+                if extent == Extent::Changes {
+                    staging.removed(key);
+                }
+                continue;
+            }
             staging.row(match table {
                 Table::Relay => Row::Relay {
                     key,
@@ -155,6 +172,54 @@ fn no_client_gets_the_relay_of_one_state_with_the_password_of_another() {
             .sum::<u64>()
     });
     assert!(pairs >= 2 * MIN_PAIRS, "{pairs}");
+}
+
+/// The replies of a state for each sender, relay and login, if one of the tables has no rows.
+fn replies(number: u64, empty: Option<Table>) -> [Reply; 2] {
+    let found = |value: String, is_empty: bool| {
+        if is_empty {
+            Reply::NotFound
+        } else {
+            Reply::Found(value)
+        }
+    };
+    [
+        found(format!("[r{number}.test]:587"), empty == Some(Table::Relay)),
+        // A sender without a relay has no login.
+        found(format!("user:p{number}"), empty.is_some()),
+    ]
+}
+
+#[test]
+fn a_table_that_loses_its_last_row_takes_effect_together_with_the_other_one() {
+    let (daemon, admin, mut directory) = start();
+    let mut socketmap = Socketmap::to(&daemon, 0);
+    let sender = sender(0);
+    let mut before = replies(0, None);
+    let states = [
+        (Extent::Changes, Some(Table::Relay)),
+        (Extent::Changes, None),
+        (Extent::Everything, Some(Table::Relay)),
+        (Extent::Everything, None),
+        (Extent::Changes, Some(Table::Credentials)),
+        (Extent::Everything, None),
+        (Extent::Everything, Some(Table::Credentials)),
+    ];
+    for (number, (extent, empty)) in (1..).zip(states) {
+        publish_without_rows(&mut directory, number, extent, &BOTH, empty);
+        let after = replies(number, empty);
+        eventually(
+            || {
+                let pair = socketmap.query_all(&[("relayhost", sender.as_str()), ("sasl", sender.as_str())]);
+                assert!(pair == before || pair == after, "of two states: {pair:?}");
+                pair
+            },
+            |pair| *pair == after,
+        );
+        before = after;
+    }
+    // The server has waited for none of the files.
+    assert_eq!(admin.status()["generation"], 1 + states.len());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use postmapd::lookup::table::spec::TableSpec;
 use postmapd::os::secret::Secret;
 
 use super::error::{DirectoryError, DirectoryErrorKind};
-use super::lines::{Counts, LineReader, LineWriter, split};
+use super::lines::{Counts, LineReader, LineWriter, NO_ENTRIES, split};
 
 /// The rest of an active file.
 pub(super) struct Merge {
@@ -26,7 +26,13 @@ pub(super) struct Merge {
 
 impl Merge {
     pub(super) fn open(path: PathBuf, spec: &'static TableSpec) -> Result<Self, DirectoryError> {
-        let lines = LineReader::open(&path).map_err(DirectoryErrorKind::system("read it", &path))?;
+        let lines = LineReader::open(&path).and_then(|mut lines| {
+            if lines.peek()? == Some(NO_ENTRIES) {
+                lines.consume(NO_ENTRIES.len());
+            }
+            Ok(lines)
+        });
+        let lines = lines.map_err(DirectoryErrorKind::system("read it", &path))?;
         Ok(Self {
             path,
             spec,

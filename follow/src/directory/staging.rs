@@ -16,7 +16,7 @@ use super::disk::Disk;
 use super::error::{DirectoryError, DirectoryErrorKind};
 use super::generation::{Generation, KEY_FILE, Readers, SOURCE_FILE, TableFile};
 use super::held::HeldFiles;
-use super::lines::{Counts, LineReader, LineWriter};
+use super::lines::{Counts, LineReader, LineWriter, NO_ENTRIES};
 use super::merge::Merge;
 use super::provenance::{Provenance, SourceFile};
 use crate::engine::{Extent, Rows, Table};
@@ -243,6 +243,9 @@ impl Staging {
             let path = current.to.path();
             return inconsistent("the active file has lost or gained lines", path);
         }
+        if current.counts.entries == 0 {
+            current.to.append(NO_ENTRIES)?;
+        }
         let file = TableFile {
             digest: current.to.finish()?,
             counts: current.counts,
@@ -269,12 +272,11 @@ impl Staging {
         if required.iter().any(|table| !self.files.contains_key(table)) {
             return inconsistent("the source did not return all tables", &self.parent);
         }
-        // An empty file would hide that there may be a local one, and says as much as none.
-        if self
-            .files
-            .get(&Table::Tls)
-            .is_some_and(|file| file.counts.entries == 0)
-        {
+        // A file without entries would hide that there may be a local one. But the server waits before it takes a file that is
+        // missing now for an empty table, so one generation has such a file between entries and no file.
+        let is_empty = |file: Option<&TableFile>| file.is_none_or(|file| file.counts.entries == 0);
+        let active = self.base.as_deref().and_then(|base| base.files.get(&Table::Tls));
+        if self.files.contains_key(&Table::Tls) && is_empty(self.files.get(&Table::Tls)) && is_empty(active) {
             self.files.remove(&Table::Tls);
             let path = self.path.join(Table::Tls.spec().file);
             self.disk

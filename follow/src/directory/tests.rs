@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use postmapd::lookup::directory_source::DirectorySource;
 
 use super::generation::Generation;
+use super::lines::NO_ENTRIES;
 use super::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Provenance, Published, Staging};
 use crate::engine::{Extent, Rows, State, Table};
 use crate::rows::Row;
@@ -136,6 +137,7 @@ fn seen(path: &Path) -> Option<u64> {
     for table in Table::ALL {
         let expected = texts.iter().find(|(of, _)| *of == table);
         let text = fs::read_to_string(path.join(ACTIVE).join(table.spec().file)).ok();
+        let text = text.filter(|text| text.as_bytes() != NO_ENTRIES);
         assert_eq!(text.as_ref(), expected.map(|(_, text)| text), "{table:?}");
     }
     Some(number)
@@ -150,6 +152,9 @@ fn seen_after_start(path: &Path) -> Option<u64> {
             .iter()
             .map(|(table, _)| OsString::from(table.spec().file)),
     );
+    // It has no entries after a state with some.
+    let tls = OsString::from(Table::Tls.spec().file);
+    expected.extend(Some(tls).filter(|tls| path.join(ACTIVE).join(tls).exists()));
     expected.insert(fs::read_link(path.join(ACTIVE)).unwrap().into_os_string());
     let remnants: BTreeSet<OsString> = names(path).difference(&expected).cloned().collect();
     for remnant in remnants {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::faulty_disk::restart;
 use super::{names, provenance, publish, read_everything, row, start};
 use crate::directory::generation::Generation;
-use crate::directory::lines::Counts;
+use crate::directory::lines::{Counts, NO_ENTRIES};
 use crate::directory::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Published, Staging};
 use crate::engine::{Extent, Rows, Table};
 
@@ -63,7 +63,7 @@ pub(super) fn files(path: &Path) -> BTreeMap<Table, String> {
     let files = Table::ALL
         .into_iter()
         .filter_map(|table| Some((table, text(table)?)));
-    files.filter(|(_, text)| !text.is_empty()).collect()
+    files.filter(|(_, text)| text.as_bytes() != NO_ENTRIES).collect()
 }
 
 fn counts(directory: &Directory) -> BTreeMap<Table, Counts> {
@@ -437,7 +437,13 @@ fn the_tls_table_is_published_only_with_rows_and_may_be_a_local_file_without() {
     publish(&mut directory, 3).unwrap();
     directory.sync().unwrap();
     assert_eq!(super::seen_after_start(temp.path()), Some(3));
+    // The server would wait for a table that is missing after one with rows.
     publish(&mut directory, 5).unwrap();
     directory.sync().unwrap();
     assert_eq!(super::seen_after_start(temp.path()), Some(5));
+    assert_eq!(fs::read(&local).unwrap(), NO_ENTRIES);
+    publish(&mut directory, 8).unwrap();
+    directory.sync().unwrap();
+    assert_eq!(super::seen_after_start(temp.path()), Some(8));
+    assert!(fs::symlink_metadata(&local).is_err());
 }
