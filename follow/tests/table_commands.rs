@@ -157,7 +157,29 @@ fn init_prints_what_apply_runs_and_the_reader_of_the_settings_may_read_and_not_w
     // The user that reads has no right to create it.
     let denied = Site::new().run(&["init", "--apply"]);
     assert_eq!(denied.code, Some(1), "{denied:?}");
-    assert!(denied.err.contains("permission denied"), "{denied:?}");
+    assert!(
+        denied
+            .err
+            .contains("the user has no right to create or change the tables: permission denied"),
+        "{denied:?}"
+    );
+    assert!(
+        denied.err.ends_with("name one that has it with --source\n"),
+        "{denied:?}"
+    );
+}
+
+#[test]
+fn another_source_of_the_owner_uses_tls_on_a_network_and_is_postgresql() {
+    let site = Site::new();
+    // The settings have a UNIX socket. This address leads to the server, which has no TLS, and is not one of loopback.
+    let source = site.server.tcp_source("postgres", "0.0.0.0");
+    let remote = site.run(&["init", "--apply", "--source", &source]);
+    assert_eq!((remote.code, remote.out.as_str()), (Some(1), ""), "{remote:?}");
+    assert!(!remote.err.contains("tls = \"off\""), "{remote:?}");
+    let mariadb = site.run(&["init", "--source", "mysql://owner@127.0.0.1/mail"]);
+    assert_eq!((mariadb.code, mariadb.out.as_str()), (Some(1), ""), "{mariadb:?}");
+    assert!(mariadb.err.contains("in PostgreSQL"), "{mariadb:?}");
 }
 
 #[test]
@@ -287,7 +309,8 @@ fn a_file_with_an_error_or_an_entry_that_the_tables_reject_loads_nothing_and_is_
     let ran = site.load(&empty, &[]);
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.err.contains("the directory has no postfix-relaymap.cf"),
+        ran.err
+            .contains("the directory does not exist, or has no postfix-relaymap.cf"),
         "{ran:?}"
     );
     assert_eq!(site.revision(), before);

@@ -12,12 +12,12 @@ use thiserror::Error;
 
 use super::{ConfigOption, EX_TEMPFAIL, print_message, runtime};
 use crate::dump::DumpError;
-use crate::engine::EngineError;
 use crate::engine::any::EngineSettingsError;
 use crate::engine::postgres::PostgresSettingsError;
+use crate::engine::{EngineError, EngineErrorKind};
 use crate::load::LoadError;
-use crate::settings::source::{Source, SourceError};
-use crate::settings::{CredentialFileError, SettingError, Settings};
+use crate::settings::source::{Database, Host, Source, SourceError};
+use crate::settings::{CredentialFileError, SettingError, Settings, Tls};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, Error)]
@@ -43,6 +43,10 @@ pub(super) enum CommandError {
     NotOurSchema,
     #[error("error: {0}")]
     Engine(#[from] EngineError),
+    #[error(
+        "error: {host}: the user has no right to create or change the tables: {message}; name one that has it with --source"
+    )]
+    OwnerRights { host: String, message: String },
     #[error("error: {0}")]
     Dump(#[from] DumpError),
     #[error("{0}")]
@@ -63,6 +67,17 @@ impl From<LoadError> for CommandError {
 }
 
 impl CommandError {
+    /// Returns the error of a command that changes the tables. Its user needs other rights than one that reads them.
+    pub(super) fn of_owner(self) -> Self {
+        match self {
+            Self::Engine(EngineError {
+                host,
+                kind: EngineErrorKind::Rights(message),
+            }) => Self::OwnerRights { host, message },
+            other => other,
+        }
+    }
+
     /// Prints the error, and returns the exit code.
     pub(super) fn print(&self) -> ExitCode {
         match self {
@@ -135,6 +150,13 @@ impl OwnerOptions {
             settings.source = Source::parse(source)?;
             // The password of another user.
             settings.password_file = None;
+            // `off` was for the hosts of the setting.
+            if !settings.source.hosts.iter().all(Host::is_local) {
+                settings.tls = Tls::VerifyFull;
+            }
+        }
+        if settings.source.kind != Database::PostgreSql {
+            return Err(CommandError::NotOurSchema);
         }
         if let Some(path) = &self.password_file {
             settings.password_file = Some(path.clone());

@@ -42,7 +42,7 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(&self) -> ExitCode {
-        self.init().unwrap_or_else(|error| error.print())
+        self.init().unwrap_or_else(|error| error.of_owner().print())
     }
 
     fn init(&self) -> Result<ExitCode, CommandError> {

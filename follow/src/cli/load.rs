@@ -48,7 +48,7 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn run(&self) -> ExitCode {
-        self.load().unwrap_or_else(|error| error.print())
+        self.load().unwrap_or_else(|error| error.of_owner().print())
     }
 
     fn load(&self) -> Result<ExitCode, CommandError> {

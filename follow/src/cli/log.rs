@@ -10,20 +10,22 @@ use super::fail;
 /// What is logged, and how.
 #[derive(Args)]
 pub(super) struct LogOptions {
-    /// The level of the log on standard error: off, error, warn, info, debug or trace
+    /// The level of the log on standard error: off, error, warn, info, debug or trace [env: POSTMAPD_FOLLOW_LOG_LEVEL]
     #[arg(
         long,
         value_name = "LEVEL",
         env = "POSTMAPD_FOLLOW_LOG_LEVEL",
+        hide_env = true,
         default_value = "info"
     )]
     log_level: LogFilter,
 
-    /// The format of the log [default: journald if journald reads standard error, else text]
+    /// The format of the log [env: POSTMAPD_FOLLOW_LOG_FORMAT] [default: journald if journald reads standard error, else text]
     #[arg(
         long,
         value_name = "FORMAT",
         env = "POSTMAPD_FOLLOW_LOG_FORMAT",
+        hide_env = true,
         ignore_case = true,
         hide_possible_values = false
     )]

@@ -61,11 +61,12 @@ const EX_CONFIG: u8 = 78;
 /// Where the settings are.
 #[derive(Args)]
 struct ConfigOption {
-    /// The settings file
+    /// The settings file [env: POSTMAPD_FOLLOW_CONFIG]
     #[arg(
         long,
         value_name = "FILE",
         env = "POSTMAPD_FOLLOW_CONFIG",
+        hide_env = true,
         default_value = "/etc/postmapd/follow.toml"
     )]
     config: PathBuf,

@@ -26,12 +26,20 @@ Example:
   postmapd-follow once --timeout 30s --config /etc/postmapd/follow.toml
   revision 71, 20000 senders, 19800 logins, 2 bad rows: /var/lib/postmapd")]
 pub(super) struct Once {
-    /// How long to try
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    /// How long to try: a number of seconds, or a text such as 500ms or 2min
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 
     #[command(flatten)]
     options: FollowOptions,
+}
+
+/// Parses a duration as the settings have it.
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text.parse().ok().map(Duration::try_from_secs_f64) {
+        Some(Ok(duration)) => Ok(duration),
+        Some(Err(_)) | None => humantime::parse_duration(text),
+    }
 }
 
 /// The result of the attempts.

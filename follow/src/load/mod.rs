@@ -101,7 +101,7 @@ pub enum LoadError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The directory has none of the files.
-    #[error("{}: error: the directory has no postfix-relaymap.cf, postfix-sasl-password.cf or postfix-relay-tls.cf", printable(.0.as_os_str().as_bytes()))]
+    #[error("{}: error: the directory does not exist, or has no postfix-relaymap.cf, postfix-sasl-password.cf or postfix-relay-tls.cf", printable(.0.as_os_str().as_bytes()))]
     NoFile(PathBuf),
     /// The tables reject entries.
     #[error("{}", .0.join("\n"))]

@@ -23,7 +23,9 @@ pub struct SettingError {
 #[derive(Debug, Error)]
 pub enum SettingErrorKind {
     /// The file cannot be read.
-    #[error("the settings file cannot be read: {0}; create it, or set another one with --config")]
+    #[error(
+        "the settings file cannot be read: {0}; create it, let the user of postmapd-follow read it, or set another one with --config"
+    )]
     Unreadable(ReadError),
     /// The file is not UTF-8.
     #[error("the file is not UTF-8; save it as UTF-8")]
@@ -77,7 +79,9 @@ pub enum SettingErrorKind {
     #[error("`{0}` is set and `{1}` is not; a client certificate needs both")]
     Incomplete(&'static str, &'static str),
     /// `stale_after` is so short that every source is stale.
-    #[error("`stale_after` must be longer than the interval of the polls and `hang` together")]
+    #[error(
+        "`stale_after` (60 seconds unless it is set) must be longer than `poll`, or `every` of [queries]"
+    )]
     StaleTooSoon,
     /// The address of the admin listener is none.
     #[error("`admin` is not an address: {0}; for example, 127.0.0.1:9452 or unix:/run/postmapd-follow/admin")]

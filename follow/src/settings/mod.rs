@@ -156,7 +156,7 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
         queries: queries(values),
         source: source?,
     };
-    if settings.stale_after <= settings.interval().saturating_add(settings.hang) {
+    if settings.stale_after <= settings.interval() {
         let position = stale_after.or(poll).map(|(_, position)| position);
         values.error(SettingErrorKind::StaleTooSoon, position);
     }

@@ -238,11 +238,17 @@ fn every_wrong_value_is_reported_with_its_position() {
         ("poll = 1e9", "`poll` must be"),
         ("hang = \"fast\"", "`hang` must be"),
         ("hang = true", "`hang` must be"),
-        ("stale_after = 3", "`stale_after` must be longer"),
-        ("poll = 100", "`stale_after` must be longer"),
+        (
+            "stale_after = 1",
+            "`stale_after` (60 seconds unless it is set) must be longer",
+        ),
+        (
+            "poll = 100",
+            "`stale_after` (60 seconds unless it is set) must be longer",
+        ),
         (
             "[queries]\nrelay = \"SELECT 1\"\nevery = 100",
-            "`stale_after` must be longer",
+            "`stale_after` (60 seconds unless it is set) must be longer",
         ),
         ("dir = \"tables\"", "`dir` must be an absolute path"),
         ("dir = \"\"", "`dir` must be a string that is not empty"),
