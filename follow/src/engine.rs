@@ -126,7 +126,7 @@ pub trait Engine {
     ///
     /// # Errors
     ///
-    /// The error of the last host.
+    /// The error of the last host; if some may be temporary, the last one of these.
     async fn connect(&mut self) -> Result<Self::Connection, EngineError>;
 }
 
@@ -155,6 +155,17 @@ pub struct EngineError {
     pub host: String,
     /// What is wrong.
     pub kind: EngineErrorKind,
+}
+
+impl EngineError {
+    /// Returns the error of the hosts up to one with the error `last`. While one of them may come back, another attempt may succeed
+    /// at any moment, whatever has to be corrected for the others.
+    fn of_hosts(before: Option<Self>, last: Self) -> Self {
+        match before {
+            Some(before) if before.kind.is_temporary() && !last.kind.is_temporary() => before,
+            _ => last,
+        }
+    }
 }
 
 /// The kinds of [`EngineError`].

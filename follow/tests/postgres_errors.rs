@@ -116,6 +116,19 @@ fn the_next_host_is_tried_after_any_error() {
         server.port()
     );
     assert!(read(&settings_of(&source, "tls = \"off\""), None).reading.is_ok());
+    // One that refuses the login, and one that may come back at any moment: it is tried again soon.
+    let refusing = format!("{unix}:{}", server.port());
+    let missing = "%2Fabsent".to_owned();
+    for hosts in [[&missing, &refusing], [&refusing, &missing]] {
+        let source = format!("postgres://readers@{},{}/mail", hosts[0], hosts[1]);
+        let (kind, text) = error_of(&source, "");
+        assert!(
+            matches!(kind, EngineErrorKind::Connect(_)) && text.starts_with("/absent"),
+            "{text}"
+        );
+    }
+    let (kind, text) = error_of(&format!("postgres://readers@{refusing},{refusing}/mail"), "");
+    assert!(matches!(kind, EngineErrorKind::Login(_)), "{text}");
 }
 
 #[test]

@@ -202,21 +202,23 @@ impl Engine for MariaDb {
 impl MariaDb {
     /// Connects to the first host that will do.
     async fn connect_to_first(&self) -> Result<MariaDbConnection, EngineError> {
-        let mut last = EngineErrorKind::NoAddress("source has no host".to_owned()).at("");
+        let mut result = None;
         for host in &self.hosts {
             let name = host.to_string();
-            match within(self.login_deadline.get(), self.connect_to(host)).await {
-                Ok(connection) => {
-                    let mut session = Session::new(connection, self.shared.clone());
-                    match session.prepare().await {
-                        Ok(()) => return Ok(MariaDbConnection { session, host: name }),
-                        Err(kind) => last = kind.at(name),
-                    }
-                }
-                Err(kind) => last = kind.at(name),
+            match self.session(host).await {
+                Ok(session) => return Ok(MariaDbConnection { session, host: name }),
+                Err(error) => result = Some(EngineError::of_hosts(result, error.at(name))),
             }
         }
-        Err(last)
+        let no_host = || EngineErrorKind::NoAddress("there is no host".to_owned()).at("source");
+        Err(result.unwrap_or_else(no_host))
+    }
+
+    async fn session(&self, host: &Host) -> Result<Session, EngineErrorKind> {
+        let connection = within(self.login_deadline.get(), self.connect_to(host)).await?;
+        let mut session = Session::new(connection, self.shared.clone());
+        session.prepare().await?;
+        Ok(session)
     }
 }
 

@@ -200,7 +200,7 @@ impl Engine for Postgres {
 impl Postgres {
     /// Connects to the first host that will do.
     async fn connect_to_first(&self) -> Result<PostgresConnection, EngineError> {
-        let mut last = EngineErrorKind::NoAddress("there is no host".to_owned()).at("source");
+        let mut result = None;
         for host in &self.hosts {
             let name = hosts::name(host);
             match self.session(host).await {
@@ -212,10 +212,11 @@ impl Postgres {
                         content: self.content.clone(),
                     });
                 }
-                Err(error) => last = error.at(name),
+                Err(error) => result = Some(EngineError::of_hosts(result, error.at(name))),
             }
         }
-        Err(last)
+        let no_host = || EngineErrorKind::NoAddress("there is no host".to_owned()).at("source");
+        Err(result.unwrap_or_else(no_host))
     }
 }
 

@@ -197,6 +197,18 @@ fn hosts_are_tried_in_their_order_and_the_error_is_that_of_the_last() {
     let error = follower.try_connect().err().unwrap();
     assert_eq!(error.host, "[::1]:1");
     assert!(matches!(error.kind, Kind::Connect(_)), "{error}");
+    // One that refuses the login, and one that may come back at any moment: it is tried again soon.
+    for hosts in [
+        format!("127.0.0.1:{CLOSED},{good}"),
+        format!("{good},127.0.0.1:{CLOSED}"),
+    ] {
+        let mut follower = follow(&format!("mysql://nobody@{hosts}/mail"), "tls = \"off\"", RELAY);
+        let error = follower.try_connect().err().unwrap();
+        assert_eq!(error.host, format!("127.0.0.1:{CLOSED}"));
+        assert!(matches!(error.kind, Kind::Connect(_)), "{error}");
+    }
+    let mut follower = follow(&server.tcp_source("nobody", "127.0.0.1"), "tls = \"off\"", RELAY);
+    assert!(matches!(follower.connect_error(), Kind::Login(_)));
     // A name of this host that leads elsewhere would send the password there.
     let mut follower = follow("mysql://root@unknown.invalid/mail", "", RELAY);
     assert!(matches!(follower.connect_error(), Kind::NoAddress(_)));
