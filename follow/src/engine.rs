@@ -159,7 +159,7 @@ pub struct EngineError {
 
 impl EngineError {
     /// Returns the error of the hosts up to one with the error `last`. While one of them may come back, another attempt may succeed
-    /// at any moment, whatever has to be corrected for the others.
+    /// at any moment, whatever must be corrected for the others.
     fn of_hosts(before: Option<Self>, last: Self) -> Self {
         match before {
             Some(before) if before.kind.is_temporary() && !last.kind.is_temporary() => before,
