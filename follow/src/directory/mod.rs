@@ -28,6 +28,7 @@ mod error;
 mod generation;
 mod held;
 mod lines;
+mod links;
 mod merge;
 mod place;
 mod provenance;
@@ -202,7 +203,9 @@ impl Directory {
         // The server detects that files have lost a name as it detects a replaced link. So both are one change.
         // What cannot be removed now is removed after the next flush.
         let _ = self.remove_old_generations(&new.name, Removal::Whole);
-        if let Err(error) = self.flush_first(&new).and_then(|()| self.activate(&new)) {
+        let activated = self.flush_first(&new);
+        let activated = activated.and_then(|()| self.unlink_tls(&new));
+        if let Err(error) = activated.and_then(|()| self.activate(&new)) {
             // What cannot be removed now is removed after the next flush.
             let _ = self.remove_if_present(&self.path.join(NEXT));
             return Err(error);
@@ -329,42 +332,6 @@ impl Directory {
         self.disk
             .link(&target_of(file), &path)
             .map_err(DirectoryErrorKind::system("create it", path))
-    }
-
-    /// Returns whether a name in the directory is a link of this program, which may not exist yet. Anything else of this
-    /// name is an error.
-    fn is_ours(&self, name: &str) -> Result<bool, DirectoryError> {
-        let path = self.path.join(name);
-        match fs::read_link(&path) {
-            Ok(target) if name == ACTIVE => match target.to_str() {
-                Some(target) if Generation::is_name(target) => Ok(true),
-                _ => Err(DirectoryErrorKind::ForeignFile.at(path)),
-            },
-            Ok(target) if target == target_of(name) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            // EINVAL: not a link.
-            Ok(_) => Err(DirectoryErrorKind::ForeignFile.at(path)),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                Err(DirectoryErrorKind::ForeignFile.at(path))
-            }
-            Err(error) => Err(DirectoryErrorKind::system("read it", path)(error)),
-        }
-    }
-
-    /// Removes the links to tables that neither the active generation nor the source has.
-    fn remove_links_to_nothing(&self) -> Result<(), DirectoryError> {
-        for table in Table::ALL {
-            let path = self.path.join(table.spec().file);
-            let is_link = fs::read_link(&path).is_ok_and(|target| target == target_of(table.spec().file));
-            let is_active = self
-                .active
-                .as_ref()
-                .is_some_and(|active| active.files.contains_key(&table));
-            if is_link && !is_active && !self.required().any(|required| required == table) {
-                self.remove_if_present(&path)?;
-            }
-        }
-        Ok(())
     }
 
     /// Removes all generations but the active one, the one that was flushed last, and the one that is being written.
