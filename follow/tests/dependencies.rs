@@ -1,4 +1,5 @@
-//! Nothing of postmapd-follow is in postmapd: cargo resolves postmapd as it does without this member.
+//! Nothing of postmapd-follow is in postmapd: cargo resolves postmapd as it does without this member, and compiles all that is in
+//! it as before.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
@@ -74,4 +75,33 @@ fn cargo_builds_postmapd_alone_unless_this_member_is_named() {
     };
     assert_eq!(names("workspace_default_members"), ["postmapd"]);
     assert_eq!(names("workspace_members"), ["postmapd", "postmapd-follow"]);
+}
+
+#[test]
+fn no_crate_of_postmapd_is_compiled_for_the_size_of_postmapd_follow() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let overrides = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("[profile.release.package.")?.strip_suffix(']'));
+    let overrides: Vec<&str> = overrides.collect();
+    let names = |package: &str| {
+        let edges = ["--edges", "normal,build", "--prefix", "none"];
+        let text = cargo(
+            &repository(),
+            &[&["tree", "--offline", "--package", package][..], &edges].concat(),
+        );
+        let names = text
+            .lines()
+            .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()));
+        names.collect::<Vec<String>>()
+    };
+    let (ours, follower) = (names("postmapd"), names("postmapd-follow"));
+    assert!(overrides.contains(&"mysql_async"), "{overrides:?}");
+    for name in overrides {
+        assert!(
+            follower.iter().any(|other| other == name),
+            "{name} is in no program"
+        );
+        assert!(!ours.iter().any(|other| other == name), "{name} is in postmapd");
+    }
 }
