@@ -159,7 +159,8 @@ fn an_error_in_a_query_names_it_and_has_no_value() {
     for query in [
         "relay = \"SELECT sender, pass::int FROM logins\"",
         "relay = \"SELECT sender, 1 / (id - id) FROM logins\"",
-        "relay = \"SELECT setval('logins_id_seq', 1), 'x'\"",
+        "relay = \"WITH d AS (DELETE FROM logins RETURNING sender, login) SELECT * FROM d\"",
+        "relay = \"SELECT sender, hop FROM relays FOR UPDATE\"",
     ] {
         let (kind, text) = error(query);
         assert!(
@@ -169,8 +170,8 @@ fn an_error_in_a_query_names_it_and_has_no_value() {
     }
     // A query that writes, and two queries.
     for query in [
-        "relay = \"WITH d AS (DELETE FROM logins RETURNING sender, login) SELECT * FROM d\"",
         "relay = \"SELECT 'a', 'b'; DELETE FROM logins\"",
+        "relay = \"SELECT setval('logins_id_seq', 1), 'x'\"",
     ] {
         error(query);
     }

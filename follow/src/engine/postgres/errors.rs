@@ -36,9 +36,9 @@ impl Phase {
             }
             (_, "3D", _) => EngineErrorKind::Tables(text, "correct the database in source"),
             (_, "3F" | "42", _) => EngineErrorKind::Tables(text, self.help()),
-            // A value that cannot be converted, and a query that writes: the next attempt has the same result.
+            // A value that cannot be converted, and a query that no server runs or that writes: the next attempt has the same result.
             (code, class, Self::Query(query))
-                if query.starts_with("[queries]") && (class == "22" || code == "25006") =>
+                if query.starts_with("[queries]") && (class == "22" || class == "0A" || code == "25006") =>
             {
                 EngineErrorKind::Result { query, reason: text }
             }
