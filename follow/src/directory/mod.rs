@@ -413,4 +413,4 @@ fn target_of(file: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use postmapd::lookup::directory_source::DirectorySource;
+use rustix::fs::statvfs;
+use tempfile::TempDir;
 
 use super::generation::Generation;
 use super::lines::NO_ENTRIES;
@@ -20,6 +22,18 @@ mod faulty_disk;
 mod inconsistent;
 mod lines;
 mod restored;
+
+/// A temporary directory: in memory where there is enough, because a flush to the disk may take long.
+pub(crate) fn temporary() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let is_enough = statvfs(memory).is_ok_and(|size| size.f_bavail * size.f_frsize >= 1 << 30);
+    let temp = if is_enough {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    temp.unwrap()
+}
 
 /// A row of a table.
 fn row<'a>(table: Table, key: &'a str, value: &'a str) -> Row<'a> {

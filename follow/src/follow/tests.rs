@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Follower, Options, PAUSE, RECHECK, SOURCE_WAITS};
 use crate::directory::Directory;
+use crate::directory::tests::temporary;
 use crate::engine::Table;
 use crate::status::{Outcome, Report, Status};
 use log::Log;
@@ -35,7 +36,7 @@ impl World {
     fn new(content: Content) -> Self {
         Self {
             source: Source::new(content),
-            directory: tempfile::tempdir().unwrap(),
+            directory: temporary(),
             allow_empty: false,
             log: Log::start(),
         }

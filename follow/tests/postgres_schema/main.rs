@@ -17,9 +17,12 @@ use database::follower::init;
 use database::postgres::Postgres;
 use postmapd_follow::rows::{Line, Row};
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 const ROWS: usize = 10_000;
+
+/// The rows are the same in each run, so that only a change of the code fails this test. PROPTEST_RNG_SEED=1, 2 and so on are others.
+const SEED: u64 = 18;
 
 /// A row of a table: key and values.
 #[derive(Clone, Debug)]
@@ -112,7 +115,11 @@ END $$;
 fn the_tables_accept_no_row_that_postmapd_rejects_and_reject_no_other_one() {
     let server = Postgres::start();
     init(&server);
-    let (mut runner, strategy) = (TestRunner::default(), candidate());
+    let mut config = Config::default();
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(SEED);
+    }
+    let (mut runner, strategy) = (TestRunner::new(config), candidate());
     let candidates: Vec<_> = (0..ROWS)
         .map(|_| strategy.new_tree(&mut runner).unwrap().current())
         .collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::faulty_disk::restart;
-use super::{names, provenance, publish, read_everything, row, start};
+use super::{names, provenance, publish, read_everything, row, start, temporary};
 use crate::directory::generation::Generation;
 use crate::directory::lines::{Counts, NO_ENTRIES};
 use crate::directory::{ACTIVE, Directory, DirectoryError, DirectoryErrorKind, Published, Staging};
@@ -151,7 +151,7 @@ proptest! {
     fn merged_changes_and_a_read_of_everything_give_the_same_files(
         steps in prop::collection::vec((changes(), any::<bool>()), 1..8),
     ) {
-        let (merging, reading) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (merging, reading) = (temporary(), temporary());
         let mut merged = restart(merging.path()).unwrap();
         let mut read = restart(reading.path()).unwrap();
         let mut model = Source::new();
@@ -192,7 +192,7 @@ proptest! {
 
 #[test]
 fn a_changed_key_is_found_between_keys_that_start_with_it_and_quoted_ones() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let mut directory = start(temp.path()).unwrap();
     let all = SENDERS.map(|key| (Table::Relay, key, "[old.test]"));
     publish_read(&mut directory, 0, everything(&source(&all))).unwrap();
@@ -216,7 +216,7 @@ fn a_changed_key_is_found_between_keys_that_start_with_it_and_quoted_ones() {
 
 #[test]
 fn a_table_without_changes_is_the_same_file_with_the_same_digest() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let mut directory = start(temp.path()).unwrap();
     publish(&mut directory, 3).unwrap();
     let inode = |file: &str| fs::metadata(temp.path().join(file)).unwrap().ino();
@@ -285,7 +285,7 @@ fn a_table_without_changes_is_the_same_file_with_the_same_digest() {
 
 #[test]
 fn the_same_state_again_replaces_nothing_and_the_same_rows_of_another_state_do() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let mut directory = start(temp.path()).unwrap();
     publish(&mut directory, 2).unwrap();
     directory.sync().unwrap();
@@ -324,7 +324,7 @@ fn the_same_state_again_replaces_nothing_and_the_same_rows_of_another_state_do()
 
 #[test]
 fn rows_are_counted_bad_ones_included_and_the_first_bad_ones_are_kept() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let mut directory = start(temp.path()).unwrap();
     let mut rows = source(&[
         (Table::Relay, "@good.test", "[r.test]"),
@@ -382,7 +382,7 @@ fn rows_are_counted_bad_ones_included_and_the_first_bad_ones_are_kept() {
 
 #[test]
 fn a_table_that_loses_all_its_rows_is_reported_whether_all_rows_or_changes_were_read() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let mut directory = start(temp.path()).unwrap();
     let rows = source(&[
         (Table::Relay, "@a.test", "[r.test]"),
@@ -424,7 +424,7 @@ fn a_table_that_loses_all_its_rows_is_reported_whether_all_rows_or_changes_were_
 
 #[test]
 fn the_tls_table_is_published_only_with_rows_and_may_be_a_local_file_without() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let local = temp.path().join("postfix-relay-tls.cf");
     fs::write(&local, "local.test encrypt\n").unwrap();
     let mut directory = start(temp.path()).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::faulty_disk::{Faults, LOSE_CONTENT, LOSSES, open, restart};
-use super::{publish, seen, seen_after_start};
+use super::{publish, seen, seen_after_start, temporary};
 use crate::directory::{DirectoryErrorKind, Published};
 
 /// Publishes and flushes states 2 and 3 after 1, with the end after `successes` operations. Returns the state whose
@@ -34,7 +34,7 @@ fn a_start_after_the_end_at_any_operation_and_any_loss_of_power_finds_a_whole_st
     let mut ends = 0;
     for losses in 0..LOSSES {
         for successes in 0.. {
-            let temp = tempfile::tempdir().unwrap();
+            let temp = temporary();
             let faults = Faults::new(temp.path());
             let Some((published, flushed)) = run_to_the_end(&faults, successes, true) else {
                 break;
@@ -66,7 +66,7 @@ fn a_start_after_the_end_at_any_operation_and_any_loss_of_power_finds_a_whole_st
 fn the_end_at_any_operation_of_the_first_publication_leaves_nothing_or_a_whole_state() {
     for losses in 0..LOSSES {
         for successes in 0.. {
-            let temp = tempfile::tempdir().unwrap();
+            let temp = temporary();
             let faults = Faults::new(temp.path());
             faults.fail_after(successes, true);
             let result = open(&faults).and_then(|mut directory| {
@@ -92,7 +92,7 @@ fn the_end_at_any_operation_of_the_first_publication_leaves_nothing_or_a_whole_s
 #[test]
 fn the_end_at_any_operation_of_a_start_leaves_a_whole_state() {
     for successes in 0.. {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = temporary();
         let faults = Faults::new(temp.path());
         // The program ends before state 2 is flushed, and the power is lost: state 1 is activated again.
         run_to_the_end(&faults, 9, true).unwrap();
@@ -118,7 +118,7 @@ fn the_end_at_any_operation_of_a_start_leaves_a_whole_state() {
 #[test]
 fn an_operation_that_fails_once_changes_no_answer_and_the_next_publication_succeeds() {
     for successes in 0.. {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = temporary();
         let faults = Faults::new(temp.path());
         let mut directory = open(&faults).unwrap();
         publish(&mut directory, 1).unwrap();
@@ -149,7 +149,7 @@ fn an_operation_that_fails_once_changes_no_answer_and_the_next_publication_succe
 fn a_state_that_cannot_be_flushed_leaves_the_one_before_for_a_start_after_a_loss_of_power() {
     for losses in 0..LOSSES {
         for successes in 0..6 {
-            let temp = tempfile::tempdir().unwrap();
+            let temp = temporary();
             let faults = Faults::new(temp.path());
             let mut directory = open(&faults).unwrap();
             publish(&mut directory, 1).unwrap();
@@ -192,7 +192,7 @@ proptest! {
 
     #[test]
     fn any_sequence_of_publications_and_ends_leaves_a_state_that_was_published(actions in actions()) {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = temporary();
         let mut faults = Faults::new(temp.path());
         let mut directory = Some(open(&faults).unwrap());
         // What a start may find: the state that was flushed last, and those after it.

@@ -11,6 +11,7 @@ use postmapd::os::secret::Secret;
 use postmapd::os::whole_file::MAX_FILE;
 use proptest::prelude::*;
 
+use super::temporary;
 use crate::directory::disk::{Disk, System};
 use crate::directory::lines::{LineReader, LineWriter, measure};
 
@@ -40,7 +41,7 @@ proptest! {
     fn lines_are_read_as_they_were_written(
         lengths in prop::collection::vec(prop_oneof![6..200_usize, 60_000..=MAX_LINE + 1], 0..40),
     ) {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = temporary();
         let path = temp.path().join("file");
         let key = Secret::from(b"key".to_vec());
         let disk: Arc<dyn Disk> = Arc::new(System);
@@ -61,7 +62,7 @@ proptest! {
 
 #[test]
 fn a_line_without_end_or_longer_than_any_and_what_is_no_file_are_errors() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let path = temp.path().join("file");
     for text in [line(10).repeat(3)[..25].to_vec(), line(MAX_LINE + 2)] {
         fs::write(&path, &text).unwrap();
@@ -92,7 +93,7 @@ fn a_line_without_end_or_longer_than_any_and_what_is_no_file_are_errors() {
 
 #[test]
 fn a_file_does_not_become_larger_than_the_server_reads() {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = temporary();
     let key = Secret::from(b"key".to_vec());
     let disk: Arc<dyn Disk> = Arc::new(System);
     let mut writer = LineWriter::create(&disk, temp.path().join("file"), 0o600, &key).unwrap();
