@@ -5,6 +5,7 @@
 mod database;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc;
 use std::thread;
@@ -13,6 +14,7 @@ use database::one_sender::{PATIENT, files, server, set, wait_for_files};
 use database::postgres::Postgres;
 use database::processes::{DEADLINE, wait_for};
 use database::program::Setup;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// For a source that is found to hang, and confirmed often.
 const QUICK: &str = "poll = \"100ms\"\nhang = \"1s\"\nstale_after = \"3s\"";
@@ -274,11 +276,13 @@ fn tables_that_are_removed_while_the_database_is_away_are_restored() {
     program.wait_for_log("the source is unavailable; keeping the active tables");
     for entry in fs::read_dir(setup.directory()).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(path).unwrap();
+        let removed = if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(path)
         } else {
-            fs::remove_file(path).unwrap();
-        }
+            fs::remove_file(path)
+        };
+        // The program may have restored them meanwhile, and has then removed the old ones.
+        assert!(removed.is_ok() || removed.is_err_and(|error| error.kind() == ErrorKind::NotFound));
     }
     wait_for_files(&setup, 1);
     program.wait_for_log("had been removed or changed, and are restored");
@@ -295,8 +299,10 @@ fn a_directory_that_takes_the_place_of_the_one_in_use_ends_the_program_and_is_us
     let setup = Setup::new(&server.source("reader"), PATIENT);
     let mut program = setup.start();
     program.wait_until_ready();
-    fs::rename(setup.directory(), setup.root().join("old")).unwrap();
-    fs::create_dir(setup.directory()).unwrap();
+    let other = setup.root().join("other");
+    fs::create_dir(&other).unwrap();
+    // In one step, so that the path is never missing.
+    renameat_with(CWD, &other, CWD, setup.directory(), RenameFlags::EXCHANGE).unwrap();
     // Restart= of the unit starts it again after this exit code.
     assert_eq!(program.wait(), 1);
     let line = program
