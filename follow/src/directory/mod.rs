@@ -149,8 +149,9 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// The system provides no random numbers.
+    /// The system provides no random numbers, or the directory is not the one that was opened.
     pub fn stage(&mut self) -> Result<Staging, DirectoryError> {
+        self.place.check()?;
         let error = || DirectoryErrorKind::system("get random bytes", &self.path);
         let name = random_name().map_err(error())?;
         let key = match &self.active {

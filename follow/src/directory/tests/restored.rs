@@ -185,11 +185,19 @@ fn a_directory_that_was_replaced_is_not_changed_and_one_that_comes_back_is_used_
     place.check().unwrap();
     let elsewhere = temp.path().join("elsewhere");
     fs::rename(&path, &elsewhere).unwrap();
-    for error in [place.check().unwrap_err(), directory.restore().unwrap_err()] {
+    for error in [
+        place.check().unwrap_err(),
+        directory.restore().unwrap_err(),
+        publish(&mut directory, 4).unwrap_err(),
+    ] {
         assert!(matches!(error.kind, DirectoryErrorKind::Missing), "{error}");
     }
     fs::create_dir(&path).unwrap();
-    for error in [place.check().unwrap_err(), directory.restore().unwrap_err()] {
+    for error in [
+        place.check().unwrap_err(),
+        directory.restore().unwrap_err(),
+        publish(&mut directory, 4).unwrap_err(),
+    ] {
         assert!(matches!(error.kind, DirectoryErrorKind::Replaced), "{error}");
     }
     assert!(names(&path).is_empty());
@@ -197,4 +205,6 @@ fn a_directory_that_was_replaced_is_not_changed_and_one_that_comes_back_is_used_
     fs::rename(&elsewhere, &path).unwrap();
     place.check().unwrap();
     assert!(directory.is_intact());
+    publish(&mut directory, 4).unwrap();
+    assert_eq!(seen(&path), Some(4));
 }
