@@ -9,11 +9,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use thiserror::Error;
 
 use crate::engine::{Extent, Rows, Table};
@@ -24,17 +23,17 @@ const INCOMPLETE: &str = ".incomplete";
 
 /// Why a directory cannot take a dump. No file in it has changed.
 #[derive(Debug, Error)]
-#[error("{}: {kind}", printable(path.as_os_str().as_bytes()))]
-pub struct DumpError {
+#[error("{}: {kind}", printable_path(path))]
+pub(crate) struct DumpError {
     /// The directory or file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What is wrong.
-    pub kind: DumpErrorKind,
+    pub(crate) kind: DumpErrorKind,
 }
 
 /// The kinds of [`DumpError`].
 #[derive(Debug, Error)]
-pub enum DumpErrorKind {
+pub(crate) enum DumpErrorKind {
     /// There is such a file.
     #[error("the file exists, and would be replaced; name another directory, or move it away")]
     Exists,
@@ -70,7 +69,7 @@ struct DumpFile {
 }
 
 /// Takes the rows of one read, for [`Dump::finish`]. Files of one that is not finished are removed.
-pub struct Dump {
+pub(crate) struct Dump {
     directory: PathBuf,
     files: Vec<DumpFile>,
     current: Option<BufWriter<File>>,
@@ -84,7 +83,7 @@ impl Dump {
     /// # Errors
     ///
     /// It cannot be created, or has one of the files.
-    pub fn into_directory(directory: &Path) -> Result<Self, DumpError> {
+    pub(crate) fn into_directory(directory: &Path) -> Result<Self, DumpError> {
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(system("create it", directory)(error));
@@ -107,8 +106,7 @@ impl Dump {
     }
 
     /// Returns the rows that cannot be entries.
-    #[must_use]
-    pub fn bad_rows(&self) -> &BadRows {
+    pub(crate) fn bad_rows(&self) -> &BadRows {
         &self.bad_rows
     }
 
@@ -117,7 +115,7 @@ impl Dump {
     /// # Errors
     ///
     /// The first that occurred since the start.
-    pub fn finish(mut self) -> Result<Vec<(PathBuf, u64)>, DumpError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<(PathBuf, u64)>, DumpError> {
         self.complete_file();
         if let Some(error) = self.error.take() {
             return Err(error);

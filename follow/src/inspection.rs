@@ -7,7 +7,7 @@ use crate::rows::{BadRows, Line, Row};
 
 /// Takes the rows of a read.
 #[derive(Default)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     tables: BTreeMap<Table, u64>,
     current: Option<Table>,
     bad_rows: BadRows,
@@ -15,13 +15,12 @@ pub struct Inspection {
 
 impl Inspection {
     /// Returns the tables that were read, with the number of their rows.
-    pub fn tables(&self) -> impl Iterator<Item = (Table, u64)> {
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (Table, u64)> {
         self.tables.iter().map(|(table, rows)| (*table, *rows))
     }
 
     /// Returns the rows that cannot be entries.
-    #[must_use]
-    pub fn bad_rows(&self) -> &BadRows {
+    pub(crate) fn bad_rows(&self) -> &BadRows {
         &self.bad_rows
     }
 }

@@ -34,19 +34,19 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
-pub mod admin;
+mod admin;
 pub mod cli;
 pub mod confinement;
 pub mod directory;
-pub mod dump;
+mod dump;
 pub mod engine;
-pub mod follow;
-pub mod inspection;
-pub mod liveness;
-pub mod load;
+mod follow;
+mod inspection;
+mod liveness;
+mod load;
 mod random;
 pub mod rows;
 pub mod schema;
 pub mod settings;
-pub mod status;
-pub mod systemd;
+mod status;
+mod systemd;

@@ -15,21 +15,20 @@ const MAX_PENDING: usize = 16;
 
 /// Sends probes.
 #[derive(Clone)]
-pub struct Probe(mpsc::Sender<oneshot::Sender<()>>);
+pub(crate) struct Probe(mpsc::Sender<oneshot::Sender<()>>);
 
 /// Answers probes.
-pub struct Responder(mpsc::Receiver<oneshot::Sender<()>>);
+pub(crate) struct Responder(mpsc::Receiver<oneshot::Sender<()>>);
 
 /// Creates a probe and its responder.
-#[must_use]
-pub fn probe() -> (Probe, Responder) {
+pub(crate) fn probe() -> (Probe, Responder) {
     let (requests, received) = mpsc::channel(MAX_PENDING);
     (Probe(requests), Responder(received))
 }
 
 impl Probe {
     /// Returns whether the responder answers in time.
-    pub async fn is_alive(&self) -> bool {
+    pub(crate) async fn is_alive(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         let exchange = async { self.0.send(answer).await.is_ok() && answered.await.is_ok() };
         timeout(DEADLINE, exchange).await.unwrap_or(false)
@@ -38,7 +37,7 @@ impl Probe {
 
 impl Responder {
     /// Answers probes, until there can be no more.
-    pub async fn respond(&mut self) {
+    pub(crate) async fn respond(&mut self) {
         while let Some(answer) = self.0.recv().await {
             // The probe may have timed out.
             let _ = answer.send(());

@@ -11,7 +11,7 @@ use crate::engine::{State, Table};
 
 /// The result of an attempt to publish the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Other tables are active.
     Changed,
     /// The tables of the source are those that are active.
@@ -24,11 +24,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of [`Report::publications`].
-    pub const ALL: [Self; 4] = [Self::Changed, Self::Unchanged, Self::Refused, Self::Failed];
+    pub(crate) const ALL: [Self; 4] = [Self::Changed, Self::Unchanged, Self::Refused, Self::Failed];
 
     /// Returns the name in metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Changed => "changed",
             Self::Unchanged => "unchanged",
@@ -39,15 +38,15 @@ impl Outcome {
 }
 
 /// The upper bounds of [`Lag`], in milliseconds.
-pub const LAG_BOUNDS: [u64; 11] = [25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000, 60_000, 600_000];
+pub(crate) const LAG_BOUNDS: [u64; 11] = [25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000, 60_000, 600_000];
 
 /// How long states took from their commit to their publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
+pub(crate) struct Lag {
     /// The number of states up to each bound, and of the others.
-    pub counts: [u64; LAG_BOUNDS.len() + 1],
+    pub(crate) counts: [u64; LAG_BOUNDS.len() + 1],
     /// The sum of all.
-    pub sum: Duration,
+    pub(crate) sum: Duration,
 }
 
 impl Lag {
@@ -63,46 +62,45 @@ impl Lag {
 
 /// The tables of a publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// The number of rows of each table, bad ones included.
-    pub rows: Vec<(Table, u64)>,
+    pub(crate) rows: Vec<(Table, u64)>,
     /// The number of bad rows.
-    pub bad_rows: u64,
+    pub(crate) bad_rows: u64,
 }
 
 /// What there is to report as of now.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// The source, without a password.
-    pub source: String,
+    pub(crate) source: String,
     /// Whether there is a connection to it.
-    pub is_connected: bool,
+    pub(crate) is_connected: bool,
     /// How often a connection was made.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// When the active tables were last known to be those of the source.
-    pub confirmed: Option<SystemTime>,
+    pub(crate) confirmed: Option<SystemTime>,
     confirmed_at: Option<Instant>,
     /// The state of the source that is active.
-    pub active: Option<State>,
+    pub(crate) active: Option<State>,
     /// When this process last published tables.
-    pub published: Option<SystemTime>,
+    pub(crate) published: Option<SystemTime>,
     /// The tables of the last publication of this process, if there was one.
-    pub tables: Option<Tables>,
+    pub(crate) tables: Option<Tables>,
     /// The last error, and when it occurred.
-    pub last_error: Option<(SystemTime, String)>,
+    pub(crate) last_error: Option<(SystemTime, String)>,
     /// Whether the tables have been confirmed since the last error.
     is_over: bool,
     /// The number of attempts to publish, by outcome.
-    pub publications: [u64; Outcome::ALL.len()],
+    pub(crate) publications: [u64; Outcome::ALL.len()],
     /// How long states took.
-    pub lag: Lag,
+    pub(crate) lag: Lag,
 }
 
 impl Report {
     /// Returns why this program is not ready, as one line; `None` if it is: tables are active, and were confirmed within
     /// `stale_after`.
-    #[must_use]
-    pub fn not_ready_reason(&self, stale_after: Duration) -> Option<String> {
+    pub(crate) fn not_ready_reason(&self, stale_after: Duration) -> Option<String> {
         let age = self.confirmed_at.map(|at| at.elapsed());
         let what = match (&self.active, age) {
             (None, _) => "no tables are active, and the source has not been read".to_owned(),
@@ -124,23 +122,21 @@ impl Report {
     }
 
     /// Returns the last error, unless the tables have been confirmed since.
-    #[must_use]
-    pub fn error(&self) -> Option<&str> {
+    pub(crate) fn error(&self) -> Option<&str> {
         let (_, error) = self.last_error.as_ref().filter(|_| !self.is_over)?;
         Some(error)
     }
 }
 
 /// The state of this process, which one thread changes and others read.
-pub struct Status {
+pub(crate) struct Status {
     report: Mutex<Report>,
     changes: watch::Sender<()>,
 }
 
 impl Status {
     /// Creates the state at the start of the process, with `active` from an earlier run.
-    #[must_use]
-    pub fn new(source: String, active: Option<State>) -> Self {
+    pub(crate) fn new(source: String, active: Option<State>) -> Self {
         Self {
             report: Mutex::new(Report {
                 source,
@@ -161,14 +157,12 @@ impl Status {
     }
 
     /// Returns the state as of now.
-    #[must_use]
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns a receiver of changes.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<()> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 

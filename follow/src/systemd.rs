@@ -25,12 +25,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Notifies the manager. Without a manager, it does nothing.
-pub struct SystemdNotifier(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+pub(crate) struct SystemdNotifier(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl SystemdNotifier {
     /// Starts to notify the manager. Must be called within a runtime.
-    #[must_use]
-    pub fn start(status: &Arc<Status>, stale_after: Duration, liveness: &Probe) -> Self {
+    pub(crate) fn start(status: &Arc<Status>, stale_after: Duration, liveness: &Probe) -> Self {
         Self(NotifySocket::from_environment().map(|socket| {
             let (stop, stopping) = oneshot::channel();
             let task = NotifierTask {
@@ -47,7 +46,7 @@ impl SystemdNotifier {
     }
 
     /// Notifies the manager that the program ends, and waits until it has read that, for at most [`STOP_TIMEOUT`].
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         if let Some((stop, task)) = self.0 {
             drop(stop);
             // A manager that does not read learns the same from the exit.
@@ -127,8 +126,7 @@ fn status_line(report: &Report, stale_after: Duration) -> String {
 }
 
 /// Returns the active state and its rows as text: `revision 71, 20000 senders, 19800 logins, 2 bad rows`.
-#[must_use]
-pub fn summary(report: &Report) -> String {
+pub(crate) fn summary(report: &Report) -> String {
     let mut parts = Vec::new();
     if let Some(revision) = report.active.as_ref().and_then(|active| active.revision) {
         parts.push(format!("revision {revision}"));

@@ -22,18 +22,18 @@ use postmapd::lookup::peer::Peer;
 
 use crate::liveness::Probe;
 use crate::status::Status;
-pub use status::Answer;
+pub(crate) use status::Answer;
 
 /// What the listener reports.
-pub struct Admin {
+pub(crate) struct Admin {
     /// The state.
-    pub status: Arc<Status>,
+    pub(crate) status: Arc<Status>,
     /// Probes the thread that follows the source.
-    pub liveness: Probe,
+    pub(crate) liveness: Probe,
     /// The setting `stale_after`.
-    pub stale_after: Duration,
+    pub(crate) stale_after: Duration,
     /// When the process started.
-    pub started: SystemTime,
+    pub(crate) started: SystemTime,
 }
 
 impl Site for Admin {

@@ -11,53 +11,53 @@ use crate::status::Report;
 
 /// The answer of `/status`. Times are in RFC 3339 format, in UTC.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The version of postmapd-follow.
-    pub version: String,
+    pub(crate) version: String,
     /// When the process started.
-    pub started: String,
+    pub(crate) started: String,
     /// The source, without a password.
-    pub source: String,
+    pub(crate) source: String,
     /// Whether there is a connection to it.
-    pub connected: bool,
+    pub(crate) connected: bool,
     /// Whether tables are active and fresh, as in `/readyz`.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// Why not. `null` if it is ready.
-    pub not_ready: Option<String>,
+    pub(crate) not_ready: Option<String>,
     /// When the active tables were last known to be those of the source. `null` if never.
-    pub confirmed: Option<String>,
+    pub(crate) confirmed: Option<String>,
     /// The state of the source that is active. `null` if there is none.
-    pub state: Option<ActiveState>,
+    pub(crate) state: Option<ActiveState>,
     /// When this process last published tables. `null` if never.
-    pub published: Option<String>,
+    pub(crate) published: Option<String>,
     /// The number of rows of each table, bad ones included. Empty before the first publication of this process.
-    pub rows: BTreeMap<String, u64>,
+    pub(crate) rows: BTreeMap<String, u64>,
     /// The number of bad rows. `null` before the first publication of this process.
-    pub bad_rows: Option<u64>,
+    pub(crate) bad_rows: Option<u64>,
     /// The last error. `null` if there was none.
-    pub last_error: Option<LastError>,
+    pub(crate) last_error: Option<LastError>,
 }
 
 /// A state of the source.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct ActiveState {
+pub(crate) struct ActiveState {
     /// Its number. `null` if the source does not count its states.
-    pub revision: Option<u64>,
+    pub(crate) revision: Option<u64>,
     /// Its identity.
-    pub version: String,
+    pub(crate) version: String,
     /// When it was committed.
-    pub committed: String,
+    pub(crate) committed: String,
 }
 
 /// An error.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct LastError {
+pub(crate) struct LastError {
     /// When it last occurred.
-    pub at: String,
+    pub(crate) at: String,
     /// Whether the tables have not been confirmed since.
-    pub current: bool,
+    pub(crate) current: bool,
     /// What is wrong, where, and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Answer {

@@ -1,13 +1,12 @@
 //! `postmapd-follow check`: the settings, the files that they name, the database, and every row.
 
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
 use humantime::format_rfc3339_seconds;
-use postmapd::os::printable::printable;
+use postmapd::os::printable::{printable, printable_path};
 
 use super::connecting::{CommandError, block_on, read_settings};
 use super::{ConfigOption, print_message};
@@ -80,9 +79,9 @@ impl Check {
         };
         format!(
             "{}: {result}\nsource: {}, {tables}, tls {tls}\ndirectory: {}\n",
-            printable(self.settings.config.as_os_str().as_bytes()),
+            printable_path(&self.settings.config),
             printable(settings.source.to_string().as_bytes()),
-            printable(settings.dir.as_os_str().as_bytes()),
+            printable_path(&settings.dir),
         )
     }
 }

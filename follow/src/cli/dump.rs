@@ -1,12 +1,11 @@
 //! `postmapd-follow dump`: the tables of the source as plain files.
 
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 
 use super::connecting::{CommandError, block_on, read_settings};
 use super::{ConfigOption, print_message};
@@ -50,11 +49,7 @@ impl Dump {
         let bad_rows = files.bad_rows().clone();
         for (path, rows) in files.finish()? {
             // A closed pipe does not change the result.
-            let _ = writeln!(
-                io::stdout(),
-                "{}: {rows} rows",
-                printable(path.as_os_str().as_bytes())
-            );
+            let _ = writeln!(io::stdout(), "{}: {rows} rows", printable_path(&path));
         }
         if let Some(revision) = reading.state.revision {
             let _ = writeln!(io::stdout(), "revision {revision}");

@@ -1,12 +1,11 @@
 //! `postmapd-follow once`: publishes the tables of the source once, for init containers.
 
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use tokio::time::timeout;
 
 use super::start::{EndError, FollowOptions, NO_RUNTIME, Start};
@@ -81,7 +80,7 @@ impl Once {
             return Ok(Attempts::TimedOut(text));
         };
         published?;
-        let path = printable(settings.dir.as_os_str().as_bytes());
+        let path = printable_path(&settings.dir);
         Ok(Attempts::Published(format!("{}: {path}", summary(&report))))
     }
 }

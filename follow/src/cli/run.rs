@@ -3,7 +3,6 @@
 //! Two threads run: one follows the source and writes the directory, and the calling one handles signals, notifies systemd and
 //! serves the admin listener, so that it answers while a table is written.
 
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +13,7 @@ use postmapd::control::admin::http::{self, CancellationToken};
 use postmapd::net::bind::bind;
 use postmapd::net::listener::Listener;
 use postmapd::net::socket_file::SocketAccess;
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use rustix::process::getegid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -83,7 +82,7 @@ impl Run {
         let _ = confinement::enter(&settings);
         info!(
             source = %settings.source,
-            directory = %printable(settings.dir.as_os_str().as_bytes()),
+            directory = %printable_path(&settings.dir),
             revision = status.report().active.and_then(|active| active.revision),
             "following the source"
         );

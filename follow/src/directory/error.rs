@@ -1,15 +1,14 @@
 //! Why the directory cannot be used or changed, and what to do.
 
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use thiserror::Error;
 
 /// Why the directory cannot be used or changed. What was active before is still active.
 #[derive(Debug, Error)]
-#[error("{}: {kind}", printable(path.as_os_str().as_bytes()))]
+#[error("{}: {kind}", printable_path(path))]
 pub struct DirectoryError {
     /// The directory, or the file in it.
     pub path: PathBuf,

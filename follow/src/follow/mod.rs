@@ -49,7 +49,7 @@ use publication_log::{log_confirmation, log_publication};
 
 /// The shortest time between a publication and the next read. It is longer where a publication takes longer: half of the time of the
 /// disk is left to others.
-pub const PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Within this time, at a random moment, a connection that has confirmed the active tables by their version reads everything.
 const RECHECK: Duration = Duration::from_secs(3600);
@@ -66,20 +66,20 @@ const REJECTED_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::fro
 
 /// How to follow a source.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// The source, without a password.
-    pub source: String,
+    pub(crate) source: String,
     /// The tables that it has. Others are reported only if they have rows.
-    pub tables: Vec<Table>,
+    pub(crate) tables: Vec<Table>,
     /// The interval of the polls.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Whether a table may become empty.
-    pub allow_empty: bool,
+    pub(crate) allow_empty: bool,
 }
 
 /// Why tables that were read are not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// A table has no rows, and had some before.
     #[error(
         "the table {} has no rows, and the active one has; the source may be another or a restored database; if it is the right \
@@ -98,7 +98,7 @@ pub enum Refusal {
 
 /// Why `once` did not publish.
 #[derive(Debug, Error)]
-pub enum OnceError {
+pub(crate) enum OnceError {
     /// The source cannot be read, and another attempt would not help.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -111,7 +111,7 @@ pub enum OnceError {
 }
 
 /// Follows a source.
-pub struct Follower<E> {
+pub(crate) struct Follower<E> {
     engine: E,
     active_tables: ActiveTables,
     options: Options,
@@ -142,7 +142,7 @@ enum Attempt {
 
 impl<E: Engine> Follower<E> {
     /// Prepares to follow `engine` into this directory.
-    pub fn new(engine: E, directory: Directory, options: Options, status: Arc<Status>) -> Self {
+    pub(crate) fn new(engine: E, directory: Directory, options: Options, status: Arc<Status>) -> Self {
         Self {
             engine,
             active_tables: ActiveTables::new(directory, Arc::clone(&status)),
@@ -167,7 +167,7 @@ impl<E: Engine> Follower<E> {
     /// # Errors
     ///
     /// Another directory has taken the place of the one that was opened.
-    pub async fn run(&mut self) -> Result<Infallible, DirectoryError> {
+    pub(crate) async fn run(&mut self) -> Result<Infallible, DirectoryError> {
         let place = self.active_tables.directory.place();
         tokio::select! {
             biased;
@@ -199,7 +199,7 @@ impl<E: Engine> Follower<E> {
     /// # Errors
     ///
     /// Any other error.
-    pub async fn once(&mut self) -> Result<(), OnceError> {
+    pub(crate) async fn once(&mut self) -> Result<(), OnceError> {
         let attempt = loop {
             let result = match self.connect().await {
                 Ok(mut connection) => self.publish(&mut connection, None).await,

@@ -1,12 +1,11 @@
 //! The entries of a table file as rows, in the text format of COPY (the manual of PostgreSQL, COPY, "File Formats").
 
 use std::collections::HashSet;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use postmapd::diagnostics::{Findings, Severity};
 use postmapd::lookup::table::grammar::{self, Content};
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use postmapd::os::secret::Secret;
 use postmapd::os::whole_file::{MAX_FILE, ReadError, read_secret};
 use thiserror::Error;
@@ -18,9 +17,9 @@ const MAX_ERRORS: usize = 20;
 
 /// Why a file cannot become rows.
 #[derive(Debug, Error)]
-pub enum EntriesError {
+pub(crate) enum EntriesError {
     /// It cannot be read.
-    #[error("{}: error: it cannot be read: {source}", printable(path.as_os_str().as_bytes()))]
+    #[error("{}: error: it cannot be read: {source}", printable_path(path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -34,13 +33,13 @@ pub enum EntriesError {
 
 /// The entries of a file.
 #[derive(Default)]
-pub struct Entries {
+pub(crate) struct Entries {
     /// A line for each entry: its key, and its value or both parts of its login.
-    pub rows: Secret,
+    pub(crate) rows: Secret,
     /// The number of lines.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The number of entries that are left out because an earlier one has the same key, which is the one that answers.
-    pub repeated: u64,
+    pub(crate) repeated: u64,
 }
 
 impl Entries {
@@ -49,7 +48,7 @@ impl Entries {
     /// # Errors
     ///
     /// The file cannot be read, or has errors.
-    pub fn read(directory: &Path, table: Table) -> Result<Option<Self>, EntriesError> {
+    pub(crate) fn read(directory: &Path, table: Table) -> Result<Option<Self>, EntriesError> {
         let path = directory.join(table.spec().file);
         match read_secret(&path, MAX_FILE) {
             Ok(text) => Self::parse(&path, text.expose(), table).map(Some),

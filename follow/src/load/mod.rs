@@ -13,25 +13,24 @@
 mod entries;
 
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use postmapd::os::printable::printable;
+use postmapd::os::printable::{printable, printable_path};
 use thiserror::Error;
 
 use crate::engine::postgres::PostgresConnection;
 use crate::engine::{EngineError, EngineErrorKind, Table};
-pub use entries::{Entries, EntriesError};
+pub(crate) use entries::{Entries, EntriesError};
 
 /// The changes that are listed one by one.
-pub const MAX_LISTED: usize = 1000;
+pub(crate) const MAX_LISTED: usize = 1000;
 
 /// The rejected entries that are reported.
 const MAX_REJECTED: usize = 20;
 
 /// What a load may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Nothing: it says what it would do.
     DryRun,
     /// Add rows, if nothing else is needed.
@@ -42,7 +41,7 @@ pub enum Mode {
 
 /// What happens to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It is new.
     Added,
     /// It has other values.
@@ -53,8 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// Returns the word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Changed => "changed",
@@ -71,18 +69,18 @@ impl Kind {
 
 /// What differs in a table.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The name of the table in the database.
-    pub table: &'static str,
+    pub(crate) table: &'static str,
     /// The first changes, with the keys as they may be shown.
-    pub listed: Vec<(String, Kind)>,
+    pub(crate) listed: Vec<(String, Kind)>,
     /// The numbers of new, changed and removed rows.
-    pub counts: [u64; 3],
+    pub(crate) counts: [u64; 3],
 }
 
 /// The result of a load.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The tables are as the files.
     Loaded,
     /// Nothing was changed, because rows would have been changed or removed.
@@ -93,7 +91,7 @@ pub enum Outcome {
 
 /// Why nothing was loaded.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// A file.
     #[error(transparent)]
     Entries(#[from] EntriesError),
@@ -101,7 +99,7 @@ pub enum LoadError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The directory has none of the files.
-    #[error("{}: error: the directory does not exist, or has no postfix-relaymap.cf, postfix-sasl-password.cf or postfix-relay-tls.cf", printable(.0.as_os_str().as_bytes()))]
+    #[error("{}: error: the directory does not exist, or has no postfix-relaymap.cf, postfix-sasl-password.cf or postfix-relay-tls.cf", printable_path(.0))]
     NoFile(PathBuf),
     /// The tables reject entries.
     #[error("{}", .0.join("\n"))]
@@ -209,7 +207,7 @@ impl Target {
 /// # Errors
 ///
 /// Nothing was changed.
-pub async fn load(
+pub(crate) async fn load(
     connection: &mut PostgresConnection,
     schema: &str,
     files: &[(Table, Entries)],

@@ -1,11 +1,10 @@
 //! The files that the settings name: the password, certificates and a key.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use postmapd::os::secret::Secret;
 use postmapd::os::whole_file::{MAX_TEXT, ReadError, read_secret};
 use thiserror::Error;
@@ -14,7 +13,7 @@ use super::Settings;
 
 /// Why a file that a setting names cannot be used.
 #[derive(Debug, Error)]
-#[error("{}: error: the file of `{setting}` {kind}", printable(path.as_os_str().as_bytes()))]
+#[error("{}: error: the file of `{setting}` {kind}", printable_path(path))]
 pub struct CredentialFileError {
     /// The setting.
     pub setting: &'static str,

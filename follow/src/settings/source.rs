@@ -10,10 +10,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use postmapd::os::printable::printable;
+use postmapd::os::printable::printable_path;
 use thiserror::Error;
 
 /// The longest text in bytes that postmapd reads in source.json.
@@ -127,7 +126,7 @@ impl fmt::Display for Host {
         match self {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path, _) => f.write_str(&printable(path.as_os_str().as_bytes())),
+            Self::Unix(path, _) => f.write_str(&printable_path(path)),
         }
     }
 }
