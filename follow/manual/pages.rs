@@ -58,7 +58,7 @@ fn settings_file() -> String {
     let of_table = |table: &str, page: &mut String| {
         for setting in ALL.iter().filter(|setting| setting.table == table) {
             page.extend([".TP\n.B ", &roff(setting.name), "\n", &roff(setting.about), ".\n"]);
-            page.extend([".br\nDefault: ", &roff(setting.default), ".\n"]);
+            page.extend([".br\nDefault: ", &roff(&setting.default.to_string()), ".\n"]);
         }
     };
     of_table("", &mut page);

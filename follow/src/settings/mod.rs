@@ -17,6 +17,7 @@ pub mod source;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postmapd::diagnostics::Position;
 use postmapd::net::address::Address;
 use postmapd::os::whole_file::{MAX_TEXT, read_secret};
 
@@ -134,10 +135,9 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
     let is_readable = values.errors.is_empty() || values.has_any();
     let source = source(values, is_readable);
     let tls = tls(values, source.as_ref());
-    let seconds = Duration::from_secs;
     reject_without_effect(values, source.as_ref());
     let poll = values.duration("", "poll");
-    let hang = values.duration("", "hang").map_or(seconds(2), |(hang, _)| hang);
+    let hang = values.duration("", "hang");
     let stale_after = values.duration("", "stale_after");
     let settings = Settings {
         password_file: values.path("password_file").map(|(path, _)| path),
@@ -146,13 +146,13 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
         tls,
         dir: values
             .path("dir")
-            .map_or_else(|| PathBuf::from("/var/lib/postmapd"), |(path, _)| path),
+            .map_or_else(|| PathBuf::from(definitions::DIR), |(path, _)| path),
         schema: schema(values),
-        poll: poll.map_or(seconds(1), |(poll, _)| poll),
-        hang,
-        stale_after: stale_after.map_or(seconds(60), |(stale_after, _)| stale_after),
+        poll: given_or(poll, definitions::POLL),
+        hang: given_or(hang, definitions::HANG),
+        stale_after: given_or(stale_after, definitions::STALE_AFTER),
         admin: admin(values),
-        sandbox: values.switch("sandbox").unwrap_or(true),
+        sandbox: values.switch("sandbox").unwrap_or(definitions::SANDBOX),
         queries: queries(values),
         source: source?,
     };
@@ -161,6 +161,11 @@ fn read(values: &mut Values<'_>) -> Option<Settings> {
         values.error(SettingErrorKind::StaleTooSoon, position);
     }
     Some(settings)
+}
+
+/// Returns a duration of the file, or its default in seconds.
+fn given_or(given: Option<(Duration, Position)>, default: u64) -> Duration {
+    given.map_or(Duration::from_secs(default), |(duration, _)| duration)
 }
 
 fn source(values: &mut Values<'_>, is_readable: bool) -> Option<Source> {
@@ -260,7 +265,7 @@ fn client_certificate(values: &mut Values<'_>, tls: Tls) -> Option<(PathBuf, Pat
 
 /// Reads a name that SQL accepts without quotes.
 fn schema(values: &mut Values<'_>) -> String {
-    let default = "postmapd".to_owned();
+    let default = definitions::SCHEMA.to_owned();
     let Some((name, position)) = values.text("", "schema") else {
         return default;
     };
@@ -299,9 +304,7 @@ fn queries(values: &mut Values<'_>) -> Option<Queries> {
         credentials,
         tls,
         version: query(values, "version"),
-        every: values
-            .duration(QUERIES, "every")
-            .map_or(Duration::from_secs(5), |(every, _)| every),
+        every: given_or(values.duration(QUERIES, "every"), definitions::EVERY),
         empty: empty(values),
     })
 }
