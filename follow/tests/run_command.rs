@@ -363,6 +363,17 @@ fn what_the_program_cannot_use_ends_it_with_the_exit_code_that_the_help_names() 
             assert_eq!(ended.code, Some(code), "{ended:?}");
             assert!(ended.err.contains(text), "{text}: {ended:?}");
         }
+        // Those of an administrator report all errors alike.
+        for command in [
+            &["check"][..],
+            &["dump", "/new"],
+            &["init", "--apply"],
+            &["load", "/etc"],
+        ] {
+            let ended = setup.run(command);
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert!(ended.err.contains(text), "{text}: {ended:?}");
+        }
     }
     let missing = Setup::new("postgres://u@127.0.0.1:1/mail", "tls = \"off\"");
     fs::remove_dir(missing.directory()).unwrap();

@@ -1,6 +1,5 @@
 //! `postmapd-follow check`: the settings, the files that they name, the database, and every row.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -8,8 +7,10 @@ use clap::Args;
 use humantime::format_rfc3339_seconds;
 use postmapd::os::printable::{printable, printable_path};
 
-use super::connecting::{CommandError, block_on, read_settings};
-use super::{ConfigOption, print_message};
+use super::config::ConfigOption;
+use super::error::Error;
+use super::runtime::block_on;
+use super::{print, print_message};
 use crate::engine::any::AnyEngine;
 use crate::engine::{Connection, Engine, Reading};
 use crate::inspection::Inspection;
@@ -27,7 +28,7 @@ Examples:
   postmapd-follow check --offline")]
 pub(super) struct Check {
     #[command(flatten)]
-    settings: ConfigOption,
+    config: ConfigOption,
 
     /// Check the settings and the files that they name, and do not connect
     #[arg(long)]
@@ -39,14 +40,10 @@ impl Check {
         self.check().unwrap_or_else(|error| error.print())
     }
 
-    fn check(&self) -> Result<ExitCode, CommandError> {
-        let path = &self.settings.config;
-        let settings = read_settings(path)?;
+    fn check(&self) -> Result<ExitCode, Error> {
+        let settings = self.config.read()?;
         if self.offline {
-            print(
-                &self.about(&settings, "no errors in the settings; not connected (--offline)"),
-                None,
-            )?;
+            print(&self.about(&settings, "no errors in the settings; not connected (--offline)"))?;
             return Ok(ExitCode::SUCCESS);
         }
         let mut engine = AnyEngine::new(&settings)?;
@@ -63,7 +60,7 @@ impl Check {
             1 => ("1 bad row".to_owned(), ExitCode::FAILURE),
             bad => (format!("{bad} bad rows"), ExitCode::FAILURE),
         };
-        print(&self.about(&settings, &result), Some((&reading, &rows)))?;
+        print(&(self.about(&settings, &result) + &read(&reading, &rows)))?;
         Ok(code)
     }
 
@@ -79,25 +76,21 @@ impl Check {
         };
         format!(
             "{}: {result}\nsource: {}, {tables}, tls {tls}\ndirectory: {}\n",
-            printable_path(&self.settings.config),
+            printable_path(&self.config.path),
             printable(settings.source.to_string().as_bytes()),
             printable_path(&settings.dir),
         )
     }
 }
 
-fn print(about: &str, read: Option<(&Reading, &Inspection)>) -> Result<(), CommandError> {
-    let mut text = about.to_owned();
-    if let Some((reading, rows)) = read {
-        text.push_str(&state(reading));
-        let counts = rows
-            .tables()
-            .map(|(table, count)| format!("{}: {count} rows\n", table.label()));
-        text.extend(counts);
-    }
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(CommandError::Output)
+/// Returns the state that was read, and the number of rows of each table.
+fn read(reading: &Reading, rows: &Inspection) -> String {
+    let mut text = state(reading);
+    let counts = rows
+        .tables()
+        .map(|(table, count)| format!("{}: {count} rows\n", table.label()));
+    text.extend(counts);
+    text
 }
 
 fn state(reading: &Reading) -> String {

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use clap::Args;
 use postmapd::os::printable::printable_path;
 
-use super::connecting::{CommandError, block_on, read_settings};
-use super::{ConfigOption, print_message};
+use super::config::ConfigOption;
+use super::error::Error;
+use super::print_message;
+use super::runtime::block_on;
 use crate::dump::Dump as Files;
 use crate::engine::any::AnyEngine;
 use crate::engine::{Connection, Engine};
@@ -26,7 +28,7 @@ Example:
   postmapd-follow dump /var/backups/postmapd")]
 pub(super) struct Dump {
     #[command(flatten)]
-    settings: ConfigOption,
+    config: ConfigOption,
 
     /// The directory for the files
     #[arg(value_name = "DIR")]
@@ -38,8 +40,8 @@ impl Dump {
         self.dump().unwrap_or_else(|error| error.print())
     }
 
-    fn dump(&self) -> Result<ExitCode, CommandError> {
-        let settings = read_settings(&self.settings.config)?;
+    fn dump(&self) -> Result<ExitCode, Error> {
+        let settings = self.config.read()?;
         let mut engine = AnyEngine::new(&settings)?;
         let mut files = Files::into_directory(&self.directory)?;
         let reading = block_on(async {

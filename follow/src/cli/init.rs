@@ -1,11 +1,13 @@
 //! `postmapd-follow init`: creates the tables of postmapd.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connecting::{CommandError, OwnerOptions, block_on};
+use super::config::OwnerOptions;
+use super::error::Error;
+use super::print;
+use super::runtime::block_on;
 use crate::engine::Engine;
 use crate::engine::postgres::Postgres;
 use crate::schema;
@@ -45,7 +47,7 @@ impl Init {
         self.init().unwrap_or_else(|error| error.of_owner().print())
     }
 
-    fn init(&self) -> Result<ExitCode, CommandError> {
+    fn init(&self) -> Result<ExitCode, Error> {
         let settings = self.owner.read()?;
         let reader = match &self.reader {
             Some(reader) => reader.clone(),
@@ -53,15 +55,13 @@ impl Init {
         };
         let ddl = schema::ddl(&settings.schema, Some(&reader));
         let text = if self.apply { create(&settings, &ddl)? } else { ddl };
-        match io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(CommandError::Output(error)),
-        }
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Runs the statements, and returns what to print.
-fn create(settings: &Settings, ddl: &str) -> Result<String, CommandError> {
+fn create(settings: &Settings, ddl: &str) -> Result<String, Error> {
     let mut engine = Postgres::new(settings)?;
     let name = &settings.schema;
     block_on(async {

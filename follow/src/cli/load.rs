@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::connecting::{CommandError, OwnerOptions, block_on};
+use super::config::OwnerOptions;
+use super::error::Error;
 use super::print_message;
+use super::runtime::block_on;
 use crate::engine::postgres::Postgres;
 use crate::engine::{Engine, Table};
 use crate::load::{self, Difference, Entries, MAX_LISTED, Mode, Outcome};
@@ -51,7 +53,7 @@ impl Load {
         self.load().unwrap_or_else(|error| error.of_owner().print())
     }
 
-    fn load(&self) -> Result<ExitCode, CommandError> {
+    fn load(&self) -> Result<ExitCode, Error> {
         let settings = self.owner.read()?;
         let mut files = Vec::new();
         for table in Table::ALL {

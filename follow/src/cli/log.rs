@@ -1,11 +1,7 @@
 //! The options of the log. Its formats are those of postmapd ([`postmapd::os::log`]).
 
-use std::process::ExitCode;
-
 use clap::Args;
 use postmapd::os::log::{self, LogFilter, LogFormat};
-
-use super::fail;
 
 /// What is logged, and how.
 #[derive(Args)]
@@ -39,14 +35,4 @@ impl LogOptions {
         log::init(self.log_level.clone(), format);
         format
     }
-}
-
-/// Prints the errors that end the program as the format of the log requires, and returns this exit code.
-pub(super) fn end(format: LogFormat, errors: &[impl ToString], code: u8) -> ExitCode {
-    for error in errors {
-        if !format.print_fatal(error) {
-            fail(&[error.to_string()]);
-        }
-    }
-    ExitCode::from(code)
 }

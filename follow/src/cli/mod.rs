@@ -1,8 +1,10 @@
 //! The command line: a file for each command. Errors are on standard error, one a line, as `postmapd-follow: PLACE: error: …`.
 
 mod check;
-mod connecting;
+mod config;
 mod dump;
+mod error;
+mod follow_thread;
 mod init;
 mod load;
 mod log;
@@ -13,12 +15,13 @@ mod start;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use postmapd::os::printable::printable;
 use postmapd::os::{name_service, size_limit};
+
+use error::Error;
 
 /// Keep the tables of postmapd in step with a database
 #[derive(Parser)]
@@ -49,29 +52,6 @@ enum Command {
     Dump(dump::Dump),
 }
 
-/// The exit code if another process is in the way.
-const EX_UNAVAILABLE: u8 = 69;
-/// The exit code if a system call failed.
-const EX_OSERR: u8 = 71;
-/// The exit code if a later attempt may succeed.
-const EX_TEMPFAIL: u8 = 75;
-/// The exit code if the settings have errors.
-const EX_CONFIG: u8 = 78;
-
-/// Where the settings are.
-#[derive(Args)]
-struct ConfigOption {
-    /// The settings file [env: POSTMAPD_FOLLOW_CONFIG]
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "POSTMAPD_FOLLOW_CONFIG",
-        hide_env = true,
-        default_value = "/etc/postmapd/follow.toml"
-    )]
-    config: PathBuf,
-}
-
 /// Returns the definition of the command line, for the manual pages and completions.
 #[must_use]
 pub fn definition() -> clap::Command {
@@ -84,7 +64,7 @@ pub fn run() -> ExitCode {
     let CommandLine { command } = CommandLine::parse();
     // In the static program, which loads no module of the host.
     if let Err(error) = name_service::configure() {
-        return fail(&[format!("error: names of hosts cannot be looked up: {error}")]);
+        return Error::system("names of hosts cannot be looked up")(error).print();
     }
     size_limit::block_signal();
     match command {
@@ -97,12 +77,12 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints errors, and returns the exit code 1.
-fn fail(errors: &[impl ToString]) -> ExitCode {
-    for error in errors {
-        print_message(error.to_string());
-    }
-    ExitCode::FAILURE
+/// Prints a text on standard output.
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::system("cannot print"))
 }
 
 /// Prints a message on standard error.

@@ -8,8 +8,9 @@ use clap::Args;
 use postmapd::os::printable::printable_path;
 use tokio::time::timeout;
 
-use super::start::{EndError, FollowOptions, NO_RUNTIME, Start};
-use super::{EX_TEMPFAIL, log, runtime};
+use super::error::Error;
+use super::runtime::block_on;
+use super::start::{FollowOptions, Start};
 use crate::confinement;
 use crate::systemd::summary;
 
@@ -19,7 +20,7 @@ Writes the tables to the directory (setting dir) as `run` does, flushes them to 
 again until --timeout if the source cannot be reached.
 
 Exit codes: 0 the tables of the source are active, 1 they cannot be read or written, or a table has become empty, 2 usage, \
-75 the source cannot be reached, 78 the settings or a file that they name has errors.
+71 a system error, 75 the source cannot be reached, 78 the settings or a file that they name has errors.
 
 Example:
   postmapd-follow once --timeout 30s --config /etc/postmapd/follow.toml
@@ -41,46 +42,38 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     }
 }
 
-/// The result of the attempts.
-enum Attempts {
-    /// The line to print.
-    Published(String),
-    /// The last error of the source.
-    TimedOut(String),
-}
-
 impl Once {
     pub(super) fn run(&self) -> ExitCode {
         let format = self.options.log.init();
         match self.publish() {
-            Ok(Attempts::Published(line)) => {
+            Ok(line) => {
                 // A closed pipe does not change the result.
                 let _ = writeln!(io::stdout(), "{line}");
                 ExitCode::SUCCESS
             }
-            Ok(Attempts::TimedOut(error)) => log::end(format, &[error], EX_TEMPFAIL),
-            Err(error) => error.print(format),
+            Err(error) => error.print_fatal(format),
         }
     }
 
-    fn publish(&self) -> Result<Attempts, EndError> {
+    /// Publishes the tables, and returns the line to print.
+    fn publish(&self) -> Result<String, Error> {
         let Start {
             settings,
             mut follower,
             status,
         } = self.options.start()?;
         let _ = confinement::enter(&settings);
-        let result = runtime::block_on(async { timeout(self.timeout, follower.once()).await })
-            .map_err(EndError::system(NO_RUNTIME))?;
+        let published = block_on(async { timeout(self.timeout, follower.once()).await })?;
         let report = status.report();
-        let time = humantime::format_duration(self.timeout);
-        let Ok(published) = result else {
-            let error = report.error().unwrap_or("no connection yet");
-            let text = format!("the source could not be read within {time} (option --timeout): {error}");
-            return Ok(Attempts::TimedOut(text));
-        };
-        published?;
-        let path = printable_path(&settings.dir);
-        Ok(Attempts::Published(format!("{}: {path}", summary(&report))))
+        match published {
+            Ok(published) => published?,
+            Err(_) => {
+                return Err(Error::TimedOut {
+                    limit: self.timeout,
+                    error: report.error().unwrap_or("no connection yet").to_owned(),
+                });
+            }
+        }
+        Ok(format!("{}: {}", summary(&report), printable_path(&settings.dir)))
     }
 }

@@ -5,7 +5,6 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -16,12 +15,12 @@ use postmapd::net::socket_file::SocketAccess;
 use postmapd::os::printable::printable_path;
 use rustix::process::getegid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::error::Error;
+use super::follow_thread::FollowThread;
 use super::runtime;
-use super::start::{EndError, FollowOptions, NO_RUNTIME, Start};
+use super::start::{FollowOptions, Start};
 use crate::admin::Admin;
 use crate::confinement;
 use crate::liveness::probe;
@@ -61,21 +60,21 @@ impl Run {
                 info!("stopped");
                 ExitCode::SUCCESS
             }
-            Err(error) => error.print(format),
+            Err(error) => error.print_fatal(format),
         }
     }
 
-    fn follow(&self) -> Result<(), EndError> {
+    fn follow(&self) -> Result<(), Error> {
         let started = SystemTime::now();
         // From here on, no signal is lost.
-        let runtime = runtime::create().map_err(EndError::system(NO_RUNTIME))?;
+        let runtime = runtime::create()?;
         let signals = {
             let _within = runtime.enter();
-            Signals::watch().map_err(EndError::system("cannot install signal handlers"))?
+            Signals::watch().map_err(Error::system("cannot install signal handlers"))?
         };
         let Start {
             settings,
-            mut follower,
+            follower,
             status,
         } = self.options.start()?;
         let listeners = admin_listeners(&settings)?;
@@ -86,63 +85,38 @@ impl Run {
             revision = status.report().active.and_then(|active| active.revision),
             "following the source"
         );
-        let (liveness, mut responder) = probe();
+        let (liveness, responder) = probe();
         let admin = Admin {
             status: Arc::clone(&status),
             liveness: liveness.clone(),
             stale_after: settings.stale_after,
             started,
         };
-        let (stop, mut stopped) = oneshot::channel::<()>();
-        let (end, mut ended) = oneshot::channel::<()>();
-        let thread = thread::Builder::new()
-            .name("follow".into())
-            .spawn(move || {
-                // Dropped at the end of the thread, also after a panic.
-                let _end = end;
-                let runtime = runtime::create().map_err(EndError::system(NO_RUNTIME))?;
-                let result = runtime.block_on(async {
-                    tokio::select! {
-                        _ = &mut stopped => Ok(()),
-                        Err(error) = follower.run() => Err(error.into()),
-                        // There is always a probe.
-                        () = responder.respond() => Ok(()),
-                    }
-                });
-                // A name may still be looked up.
-                runtime.shutdown_background();
-                result
-            })
-            .map_err(EndError::system(
-                "cannot start the thread that follows the source",
-            ))?;
+        let thread = FollowThread::start(follower, responder)?;
         let has_ended = runtime.block_on(async {
             let systemd = SystemdNotifier::start(&status, settings.stale_after, &liveness);
             if !listeners.is_empty() {
                 tokio::spawn(serve(listeners, admin));
             }
-            let has_failed = tokio::select! {
-                () = signals.until_end() => false,
-                _ = &mut ended => true,
-            };
-            // A publication ends as a whole; anything else of the thread ends now.
-            drop(stop);
-            let end = async { has_failed || timeout(STOP_TIMEOUT, ended).await.is_ok() };
-            tokio::join!(end, systemd.stop()).0
+            tokio::select! {
+                () = signals.until_end() => {}
+                () = thread.ended() => {}
+            }
+            tokio::join!(thread.stop(STOP_TIMEOUT), systemd.stop()).0
         });
         // Removes the socket of the admin listener.
         runtime.shutdown_background();
-        if !has_ended {
+        if has_ended {
+            thread.join()
+        } else {
             // It hangs in the file system, and ends with the process. The next start removes what it leaves.
-            return Ok(());
+            Ok(())
         }
-        // The panic hook has logged where.
-        thread.join().unwrap_or(Err(EndError::Panicked))
     }
 }
 
 /// Binds the address of the setting `admin`, if it is set.
-fn admin_listeners(settings: &Settings) -> Result<Vec<Listener>, EndError> {
+fn admin_listeners(settings: &Settings) -> Result<Vec<Listener>, Error> {
     let Some(address) = &settings.admin else {
         return Ok(Vec::new());
     };

@@ -1,32 +1,25 @@
 //! What `run` and `once` have in common: their options, and the steps until the source can be followed.
 
-use std::io;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use postmapd::net::bind::BindError;
-use postmapd::os::log::LogFormat;
 use postmapd::os::sandbox::disable_core_dumps;
-use thiserror::Error;
 use tracing::warn;
 
-use super::log::{self, LogOptions};
-use super::{ConfigOption, EX_CONFIG, EX_OSERR, EX_UNAVAILABLE};
-use crate::directory::{Directory, DirectoryError};
+use super::config::ConfigOption;
+use super::error::Error;
+use super::log::LogOptions;
+use crate::directory::Directory;
 use crate::engine::Table;
-use crate::engine::any::{AnyEngine, EngineSettingsError};
-use crate::follow::{Follower, OnceError, Options};
-use crate::settings::{CredentialFileError, Empty, SettingError, Settings};
+use crate::engine::any::AnyEngine;
+use crate::follow::{Follower, Options};
+use crate::settings::{Empty, Settings};
 use crate::status::Status;
-
-/// What [`EndError::System`] says if there is no runtime.
-pub(super) const NO_RUNTIME: &str = "cannot start the runtime";
 
 #[derive(Args)]
 pub(super) struct FollowOptions {
     #[command(flatten)]
-    pub(super) settings: ConfigOption,
+    config: ConfigOption,
 
     /// Publish a table without rows even if the active one has rows. Without it, such a table is refused, unless the source
     /// has recorded that the rows were removed
@@ -35,46 +28,6 @@ pub(super) struct FollowOptions {
 
     #[command(flatten)]
     pub(super) log: LogOptions,
-}
-
-/// Why the program ends.
-#[derive(Debug, Error)]
-pub(super) enum EndError {
-    #[error("the settings have errors")]
-    Settings(Vec<SettingError>),
-    #[error("files that the settings name have errors")]
-    Files(Vec<CredentialFileError>),
-    #[error(transparent)]
-    Engine(#[from] EngineSettingsError),
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    #[error("{what}: {source}")]
-    System { what: &'static str, source: io::Error },
-    #[error("the thread that follows the source failed")]
-    Panicked,
-    #[error(transparent)]
-    Once(#[from] OnceError),
-}
-
-impl EndError {
-    pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::System { what, source }
-    }
-
-    /// Prints the error as the format of the log requires, and returns the exit code of the program.
-    pub(super) fn print(&self, format: LogFormat) -> ExitCode {
-        match self {
-            Self::Settings(errors) => log::end(format, errors, EX_CONFIG),
-            Self::Files(errors) => log::end(format, errors, EX_CONFIG),
-            Self::Engine(_) => log::end(format, &[self], EX_CONFIG),
-            Self::Bind(error) if !error.is_transient() => log::end(format, &[self], EX_CONFIG),
-            Self::Bind(_) => log::end(format, &[self], EX_UNAVAILABLE),
-            Self::System { .. } | Self::Panicked => log::end(format, &[self], EX_OSERR),
-            Self::Directory(_) | Self::Once(_) => log::end(format, &[self], 1),
-        }
-    }
 }
 
 /// What is needed to follow the source.
@@ -86,13 +39,12 @@ pub(super) struct Start {
 
 impl FollowOptions {
     /// Reads the settings, and opens the directory: an existing generation is active afterwards.
-    pub(super) fn start(&self) -> Result<Start, EndError> {
+    pub(super) fn start(&self) -> Result<Start, Error> {
         // Before the password is in memory.
         if let Err(error) = disable_core_dumps() {
             warn!(%error, "core dumps are possible, and may have the password");
         }
-        let settings = Settings::read(&self.settings.config).map_err(EndError::Settings)?;
-        settings.check_files().map_err(EndError::Files)?;
+        let settings = self.config.read()?;
         let engine = AnyEngine::new(&settings)?;
         let tables = tables(&settings);
         let directory = Directory::open(&settings.dir, &tables)?;
