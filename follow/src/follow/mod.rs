@@ -29,6 +29,7 @@ mod backoff;
 mod bad_rows;
 mod outage;
 mod publication_log;
+mod refusal;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use backoff::Backoff;
 use bad_rows::BadRowLog;
 use outage::Outage;
 use publication_log::{log_confirmation, log_publication};
+pub(crate) use refusal::Refusal;
 
 /// The shortest time between a publication and the next read. It is longer where a publication takes longer: half of the time of the
 /// disk is left to others.
@@ -77,25 +79,6 @@ pub(crate) struct Options {
     pub(crate) allow_empty: bool,
 }
 
-/// Why tables that were read are not published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Refusal {
-    /// A table has no rows, and had some before.
-    #[error(
-        "the table {} has no rows, and the active one has; the source may be another or a restored database; if it is the right \
-         one, start once with --allow-empty, or set empty = \"allow\" in [queries]",
-        .0.label()
-    )]
-    Emptied(Table),
-    /// A table has rows, and each has an invalid key. Its senders would have no entry.
-    #[error(
-        "the key of every row of the table {} is invalid; the columns of its query may be in another order; `postmapd-follow check` \
-         names the rows",
-        .0.label()
-    )]
-    Unusable(Table),
-}
-
 /// Why `once` did not publish.
 #[derive(Debug, Error)]
 pub(crate) enum OnceError {
@@ -121,7 +104,7 @@ pub(crate) struct Follower<E> {
     source_outage: Outage,
     /// The version whose tables were refused last.
     refused: Option<String>,
-    refusal: Outage,
+    refusal_outage: Outage,
     /// Whether this connection has confirmed the active tables.
     is_confirmed: bool,
     /// Whether the next read is of everything.
@@ -152,7 +135,7 @@ impl<E: Engine> Follower<E> {
             rejected_backoff: Backoff::new(REJECTED_WAITS),
             source_outage: Outage::default(),
             refused: None,
-            refusal: Outage::default(),
+            refusal_outage: Outage::default(),
             is_confirmed: false,
             // The settings may be others than those of the process before.
             needs_everything: true,
@@ -257,8 +240,8 @@ impl<E: Engine> Follower<E> {
                     self.active_tables.published();
                 }
                 Attempt::Refused(refusal) => {
-                    if self.refusal.begin() {
-                        log_refusal(refusal);
+                    if self.refusal_outage.begin() {
+                        refusal.log();
                     }
                     self.status.not_published(Outcome::Refused, &refusal);
                 }
@@ -300,7 +283,7 @@ impl<E: Engine> Follower<E> {
                 return Ok(());
             }
             if self.is_confirmed && self.is_active(&state) {
-                self.refusal.end();
+                self.refusal_outage.end();
                 self.status.confirmed();
             } else if self.refused.as_ref() != Some(&state.version) && self.active_tables.may_try() {
                 return Ok(());
@@ -318,24 +301,13 @@ impl<E: Engine> Follower<E> {
             sleep_until(next_read).await;
         }
         let begun = Instant::now();
-        let mut read = self.read(connection, known).await?;
-        if let Ok((staging, reading)) = &read
-            && self.emptied(staging, reading).is_some()
-            && known.is_none()
-            && let Some(active) = self.active()
-        {
-            // The first read of a connection does not depend on what came before. Whether the source has recorded each change
-            // since the active state is seen by a read of those changes.
-            drop(read);
-            read = self.read(connection, Some(&active)).await?;
-        }
+        let read = self.read(connection, known).await?;
         self.next_read = Some(Instant::now() + PAUSE.max(begun.elapsed()));
         let (staging, reading) = match read {
             Ok(read) => read,
             Err(error) => return Ok(Attempt::Failed(error)),
         };
-        let emptied = self.emptied(&staging, &reading).map(Refusal::Emptied);
-        if let Some(refusal) = staging.unusable().map(Refusal::Unusable).or(emptied) {
+        if let Some(refusal) = self.refusal(&staging, &reading) {
             self.refused = Some(reading.state.version);
             return Ok(Attempt::Refused(refusal));
         }
@@ -343,14 +315,7 @@ impl<E: Engine> Follower<E> {
             source: self.options.source.clone(),
             state: reading.state,
         };
-        let tables = Tables {
-            rows: Table::ALL
-                .into_iter()
-                .map(|table| (table, staging.rows(table)))
-                .filter(|(table, rows)| *rows > 0 || self.options.tables.contains(table))
-                .collect(),
-            bad_rows: staging.bad_rows(),
-        };
+        let tables = self.tables(&staging);
         let bad_rows = staging.first_bad_rows().to_vec();
         let is_everything = known.is_none() || bad_rows.iter().any(|bad| bad.row.is_some());
         let published = match self.active_tables.directory.publish(staging, &provenance) {
@@ -358,17 +323,23 @@ impl<E: Engine> Follower<E> {
             Err(error) => return Ok(Attempt::Failed(error)),
         };
         self.refused = None;
-        self.refusal.end();
+        self.refusal_outage.end();
         self.bad_rows.log(bad_rows, tables.bad_rows, is_everything);
+        self.published(published, &provenance.state, tables, begun.elapsed());
+        Ok(Attempt::Published)
+    }
+
+    /// Records a publication that took this time.
+    fn published(&mut self, published: Published, state: &State, tables: Tables, duration: Duration) {
         let outcome = match published {
             Published::Changed => {
-                log_publication(&provenance.state, &tables, begun.elapsed());
+                log_publication(state, &tables, duration);
                 self.active_tables.replaced();
                 Outcome::Changed
             }
             Published::Unchanged => {
                 if !self.is_confirmed {
-                    log_confirmation(Some(&provenance.state));
+                    log_confirmation(Some(state));
                 }
                 Outcome::Unchanged
             }
@@ -377,11 +348,28 @@ impl<E: Engine> Follower<E> {
         if let Some(active) = self.active() {
             self.status.published(outcome, active, tables);
         }
-        Ok(Attempt::Published)
     }
 
     /// Reads the tables into a new generation.
     async fn read(
+        &mut self,
+        connection: &mut E::Connection,
+        known: Option<&State>,
+    ) -> Result<Result<(Staging, Reading), DirectoryError>, EngineError> {
+        let read = self.read_once(connection, known).await?;
+        if let (Ok((staging, reading)), None) = (&read, known)
+            && self.emptied(staging, reading).is_some()
+            && let Some(active) = self.active()
+        {
+            // The first read of a connection does not depend on what came before. Whether the source has recorded each change
+            // since the active state is seen by a read of those changes.
+            drop(read);
+            return self.read_once(connection, Some(&active)).await;
+        }
+        Ok(read)
+    }
+
+    async fn read_once(
         &mut self,
         connection: &mut E::Connection,
         known: Option<&State>,
@@ -394,7 +382,24 @@ impl<E: Engine> Follower<E> {
         Ok(Ok((staging, reading)))
     }
 
-    /// Returns the table because of which what was read must not be published.
+    /// Returns the number of rows of each table that the source has.
+    fn tables(&self, staging: &Staging) -> Tables {
+        let rows = Table::ALL.into_iter().map(|table| (table, staging.rows(table)));
+        Tables {
+            rows: rows
+                .filter(|(table, rows)| *rows > 0 || self.options.tables.contains(table))
+                .collect(),
+            bad_rows: staging.bad_rows(),
+        }
+    }
+
+    /// Returns why what was read must not be published.
+    fn refusal(&self, staging: &Staging, reading: &Reading) -> Option<Refusal> {
+        let unusable = staging.unusable().map(Refusal::Unusable);
+        unusable.or_else(|| self.emptied(staging, reading).map(Refusal::Emptied))
+    }
+
+    /// Returns the table that must not become empty.
     fn emptied(&self, staging: &Staging, reading: &Reading) -> Option<Table> {
         let is_allowed = reading.is_continuous || self.options.allow_empty;
         staging.emptied().filter(|_| !is_allowed)
@@ -428,19 +433,6 @@ impl<E: Engine> Follower<E> {
         if let Some(away) = self.source_outage.end() {
             info!(?away, "the source is available again");
         }
-    }
-}
-
-fn log_refusal(refusal: Refusal) {
-    match refusal {
-        Refusal::Emptied(table) => error!(
-            table = table.label(),
-            "a table has become empty; keeping the active tables"
-        ),
-        Refusal::Unusable(table) => error!(
-            table = table.label(),
-            "the key of every row of a table is invalid; keeping the active tables"
-        ),
     }
 }
 
