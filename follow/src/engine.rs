@@ -16,6 +16,7 @@ mod login_deadline;
 pub mod mysql;
 pub mod postgres;
 mod queries;
+mod settings_error;
 mod tls_errors;
 
 use std::time::SystemTime;
@@ -24,6 +25,7 @@ use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec
 use thiserror::Error;
 
 use crate::rows::Row;
+pub use settings_error::EngineSettingsError;
 
 /// A state of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,9 +14,7 @@ use thiserror::Error;
 use super::print_message;
 use crate::directory::DirectoryError;
 use crate::dump::DumpError;
-use crate::engine::any::EngineSettingsError;
-use crate::engine::postgres::PostgresSettingsError;
-use crate::engine::{EngineError, EngineErrorKind};
+use crate::engine::{EngineError, EngineErrorKind, EngineSettingsError};
 use crate::follow::OnceError;
 use crate::load::LoadError;
 use crate::settings::source::SourceError;
@@ -43,7 +41,7 @@ pub(super) enum Error {
     #[error("files that the settings name have errors")]
     Files(Vec<CredentialFileError>),
     #[error("error: {0}")]
-    EngineSettings(#[from] EngineSettingsError),
+    EngineSettings(EngineSettingsError),
     #[error("error: {0}")]
     Bind(#[from] BindError),
     #[error("error: --source: {0}")]
@@ -91,9 +89,12 @@ impl From<LoadError> for Error {
     }
 }
 
-impl From<PostgresSettingsError> for Error {
-    fn from(error: PostgresSettingsError) -> Self {
-        Self::EngineSettings(error.into())
+impl From<EngineSettingsError> for Error {
+    fn from(error: EngineSettingsError) -> Self {
+        match error {
+            EngineSettingsError::File(error) => Self::Files(vec![error]),
+            other => Self::EngineSettings(other),
+        }
     }
 }
 

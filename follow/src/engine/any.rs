@@ -1,31 +1,11 @@
 //! The engine of a source, by its setting.
 
-use thiserror::Error;
-
 #[cfg(feature = "mysql")]
-use super::mysql::{MariaDb, MariaDbConnection, MariaDbSettingsError};
-use super::postgres::{Postgres, PostgresConnection, PostgresSettingsError};
-use super::{Connection, Engine, EngineError, Reading, Rows, State};
+use super::mysql::{MariaDb, MariaDbConnection};
+use super::postgres::{Postgres, PostgresConnection};
+use super::{Connection, Engine, EngineError, EngineSettingsError, Reading, Rows, State};
 use crate::settings::Settings;
 use crate::settings::source::Database;
-
-/// Why the settings of a source cannot be used.
-#[derive(Debug, Error)]
-pub enum EngineSettingsError {
-    /// PostgreSQL.
-    #[error(transparent)]
-    Postgres(#[from] PostgresSettingsError),
-    /// MariaDB or MySQL.
-    #[cfg(feature = "mysql")]
-    #[error(transparent)]
-    MariaDb(#[from] MariaDbSettingsError),
-    /// MariaDB or MySQL, without its client.
-    #[cfg(not(feature = "mysql"))]
-    #[error(
-        "this program was built without the client for MariaDB and MySQL; build it with the feature mysql"
-    )]
-    NoMariaDb,
-}
 
 /// A database of any kind.
 pub enum AnyEngine {

@@ -20,7 +20,6 @@ mod fingerprint;
 mod reading;
 
 use std::future::{Future, pending, poll_fn};
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::pin;
@@ -30,13 +29,12 @@ use std::time::Duration;
 
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
 use postmapd::os::whole_file::{MAX_TEXT, read_secret};
-use thiserror::Error;
 use tokio::time::timeout;
 use tokio_rustls::rustls::RootCertStore;
 
 use super::login_deadline::LoginDeadline;
 use super::queries::States;
-use super::{Connection, Engine, EngineError, EngineErrorKind, Reading, Rows, State};
+use super::{Connection, Engine, EngineError, EngineErrorKind, EngineSettingsError, Reading, Rows, State};
 use crate::settings::source::Host;
 use crate::settings::{CredentialFileError, CredentialFileErrorKind, Settings, Tls};
 use reading::{Session, Shared};
@@ -60,20 +58,9 @@ pub struct MariaDb {
     login_deadline: LoginDeadline,
 }
 
-/// Why the settings of the database cannot be used.
-#[derive(Debug, Error)]
-pub enum MariaDbSettingsError {
-    /// A file that cannot be used.
-    #[error(transparent)]
-    File(#[from] CredentialFileError),
-    /// No random numbers.
-    #[error("the system has no random numbers: {0}")]
-    Random(#[from] io::Error),
-}
-
 impl MariaDb {
     /// Reads the files of the settings: password, certificates and key. They are not read again.
-    pub fn new(settings: &Settings) -> Result<Self, MariaDbSettingsError> {
+    pub fn new(settings: &Settings) -> Result<Self, EngineSettingsError> {
         let password = match settings.password()? {
             Some(password) => {
                 let text = std::str::from_utf8(password.expose());

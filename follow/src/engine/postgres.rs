@@ -26,12 +26,10 @@ mod session;
 mod tables;
 mod tls;
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use postmapd::os::secret::Secret;
-use thiserror::Error;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -39,12 +37,12 @@ use self::errors::hang;
 use self::messages::Columns;
 use self::queries::QuerySet;
 use self::session::{Login, Session, Stream, Way};
+pub(crate) use self::tables::TableColumns;
 use self::tables::Tables;
-pub use self::tls::TlsSettingsError;
 use super::login_deadline::LoginDeadline;
-use super::{Connection, Engine, EngineError, EngineErrorKind, Reading, Rows, State};
+use super::{Connection, Engine, EngineError, EngineErrorKind, EngineSettingsError, Reading, Rows, State};
 use crate::settings::source::{Host, Session as SessionAttributes};
-use crate::settings::{CredentialFileError, Settings, Tls};
+use crate::settings::{Settings, Tls};
 
 /// How long the server may work on what is read. It ends a query whose reader is gone.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -58,20 +56,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The last second of the year 9999.
 const LAST_TIME: Duration = Duration::from_secs(253_402_300_799);
-
-/// Why the settings of the database cannot be used.
-#[derive(Debug, Error)]
-pub enum PostgresSettingsError {
-    /// The password.
-    #[error(transparent)]
-    Password(#[from] CredentialFileError),
-    /// Certificates or the key.
-    #[error(transparent)]
-    Tls(#[from] TlsSettingsError),
-    /// No random numbers.
-    #[error("the system has no random numbers: {0}")]
-    Random(#[from] io::Error),
-}
 
 /// A PostgreSQL database.
 pub struct Postgres {
@@ -99,7 +83,7 @@ enum Content {
 
 impl Postgres {
     /// Reads the files of the settings: password, certificates and key. They are not read again.
-    pub fn new(settings: &Settings) -> Result<Self, PostgresSettingsError> {
+    pub fn new(settings: &Settings) -> Result<Self, EngineSettingsError> {
         let connector = match settings.tls {
             Tls::VerifyFull => Some(tls::connector(settings)?),
             Tls::Off => None,

@@ -12,13 +12,12 @@
 
 mod entries;
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use postmapd::os::printable::{printable, printable_path};
 use thiserror::Error;
 
-use crate::engine::postgres::PostgresConnection;
+use crate::engine::postgres::{PostgresConnection, TableColumns};
 use crate::engine::{EngineError, EngineErrorKind, Table};
 pub(crate) use entries::{Entries, EntriesError};
 
@@ -106,56 +105,61 @@ pub(crate) enum LoadError {
     Rejected(Vec<String>),
 }
 
-/// The table of a file in the database: its name, the temporary one, and its columns after the key.
-struct Target {
-    name: &'static str,
-    temporary: &'static str,
-    values: &'static str,
-}
+/// The table of a file in the database.
+struct Target(&'static TableColumns);
 
 const WHAT: &str = "the load";
 
 impl Target {
     fn of(table: Table) -> Self {
-        let (name, temporary, values) = match table {
-            Table::Relay => ("relay", "pg_temp.loaded_relay", "nexthop"),
-            Table::Credentials => ("credential", "pg_temp.loaded_credential", "\"user\", password"),
-            Table::Tls => ("relay_tls", "pg_temp.loaded_relay_tls", "value"),
-        };
-        Self {
-            name,
-            temporary,
-            values,
-        }
+        Self(TableColumns::of(table))
+    }
+
+    /// Returns the name of the temporary table with the entries of the file.
+    fn temporary(&self) -> String {
+        format!("pg_temp.loaded_{}", self.0.name)
+    }
+
+    /// Returns the columns after the key.
+    fn values(&self) -> String {
+        self.0.values.join(", ")
+    }
+
+    /// Returns the columns after the key of this alias.
+    fn values_of(&self, alias: &str) -> String {
+        let columns: Vec<String> = self
+            .0
+            .values
+            .iter()
+            .map(|column| format!("{alias}.{column}"))
+            .collect();
+        columns.join(", ")
     }
 
     fn create(&self) -> String {
-        let columns = self.values.replace(',', " text,");
-        let name = self.temporary.trim_start_matches("pg_temp.");
         format!(
-            "CREATE TEMPORARY TABLE {name} (key text COLLATE \"C\" PRIMARY KEY, {columns} text) ON COMMIT DROP"
+            "CREATE TEMPORARY TABLE loaded_{} (key text COLLATE \"C\" PRIMARY KEY, {} text) ON COMMIT DROP",
+            self.0.name,
+            self.0.values.join(" text, ")
         )
     }
 
     fn copy(&self) -> String {
-        let Self {
-            temporary, values, ..
-        } = self;
-        format!("COPY {temporary} (key, {values}) FROM STDIN")
+        format!("COPY {} (key, {}) FROM STDIN", self.temporary(), self.values())
     }
 
     /// Returns the condition that a row of the alias `t` has other values than that of the alias `l`.
     fn differs(&self) -> String {
-        let of = |alias: &str| {
-            let columns: Vec<String> = self.values.split(", ").map(|c| format!("{alias}.{c}")).collect();
-            format!("ROW({})", columns.join(", "))
-        };
-        format!("{} IS DISTINCT FROM {}", of("t"), of("l"))
+        format!(
+            "ROW({}) IS DISTINCT FROM ROW({})",
+            self.values_of("t"),
+            self.values_of("l")
+        )
     }
 
     /// Returns the statement that writes down what differs: what happens, and the key.
     fn compare(&self, schema: &str) -> String {
-        let (name, temporary, differs) = (self.name, self.temporary, self.differs());
+        let (name, temporary, differs) = (self.0.name, self.temporary(), self.differs());
         format!(
             "CREATE TEMPORARY TABLE difference_{name} ON COMMIT DROP AS SELECT \
              CASE WHEN t.key IS NULL THEN 'added' WHEN l.key IS NULL THEN 'removed' ELSE 'changed' END AS kind, \
@@ -168,13 +172,11 @@ impl Target {
     /// Returns the statements that make the table equal to the temporary one. Removed rows come first: a new key may differ from
     /// one of them in letter case only.
     fn apply(&self, schema: &str) -> String {
-        let (name, temporary, values, differs) = (self.name, self.temporary, self.values, self.differs());
-        let mut assignments = String::new();
-        for column in values.split(", ") {
-            let comma = if assignments.is_empty() { "" } else { ", " };
-            // Writing to a String does not fail.
-            let _ = write!(assignments, "{comma}{column} = l.{column}");
-        }
+        let (name, temporary, values, differs) =
+            (self.0.name, self.temporary(), self.values(), self.differs());
+        let columns = self.0.values.iter();
+        let assignments: Vec<String> = columns.map(|column| format!("{column} = l.{column}")).collect();
+        let assignments = assignments.join(", ");
         format!(
             "DELETE FROM {schema}.{name} t WHERE t.key IN (SELECT key FROM difference_{name} WHERE kind = 'removed'); \
              UPDATE {schema}.{name} t SET {assignments} FROM {temporary} l WHERE t.key::text COLLATE \"C\" = l.key AND {differs}; \
@@ -185,9 +187,8 @@ impl Target {
 
     /// Returns the statements that find the rows that the table rejects, by a table like it.
     fn find_rejected(&self, schema: &str) -> String {
-        let (name, temporary, values) = (self.name, self.temporary, self.values);
-        let fields: Vec<String> = values.split(", ").map(|column| format!("r.{column}")).collect();
-        let fields = fields.join(", ");
+        let (name, temporary, values, fields) =
+            (self.0.name, self.temporary(), self.values(), self.values_of("r"));
         format!(
             "CREATE TEMPORARY TABLE like_{name} (LIKE {schema}.{name} INCLUDING ALL) ON COMMIT DROP; \
              CREATE TEMPORARY TABLE rejected_{name} (key text, reason text) ON COMMIT DROP; \
@@ -225,7 +226,7 @@ pub(crate) async fn load(
         connection.execute(WHAT, &target.create()).await?;
         connection.copy_in(WHAT, &target.copy(), &entries.rows).await?;
         connection.execute(WHAT, &target.compare(&schema)).await?;
-        differences.push(difference(connection, *table, target.name).await?);
+        differences.push(difference(connection, *table, target.0.name).await?);
     }
     let only_adds = differences
         .iter()
@@ -313,14 +314,14 @@ async fn rejected(
         connection.execute(WHAT, &target.create()).await?;
         connection.copy_in(WHAT, &target.copy(), &entries.rows).await?;
         connection.execute(WHAT, &target.find_rejected(schema)).await?;
-        let query = format!("SELECT key, reason FROM pg_temp.rejected_{}", target.name);
+        let query = format!("SELECT key, reason FROM pg_temp.rejected_{}", target.0.name);
         for row in connection.texts(WHAT, &query, 2).await? {
             if let [key, reason] = row.as_slice() {
                 rejected.push(format!(
                     "{}: the entry {} is rejected by the constraint {reason} of the table {}; change it in the file",
                     table.spec().file,
                     shown_key(*table, key),
-                    target.name
+                    target.0.name
                 ));
             }
         }

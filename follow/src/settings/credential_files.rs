@@ -44,6 +44,9 @@ pub enum CredentialFileErrorKind {
     /// The file has no such block of PEM.
     #[error("has no line `-----BEGIN {0}-----`; convert it to PEM")]
     NotPem(&'static str),
+    /// The TLS library cannot use the file.
+    #[error("is unusable: {0}; check that it is a PEM file, and complete")]
+    Unusable(String),
 }
 
 impl Settings {

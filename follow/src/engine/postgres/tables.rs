@@ -17,34 +17,45 @@ use crate::schema::SCHEMA_VERSION;
 /// What the statements are called in errors.
 const STATE: &str = "the table state";
 
-/// A table: its name, its columns after the key, and its letter in `change`.
-struct TableColumns {
+/// A table of the schema.
+pub(crate) struct TableColumns {
     table: Table,
-    name: &'static str,
-    values: &'static [&'static str],
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its columns after the key.
+    pub(crate) values: &'static [&'static str],
+    /// Its letter in `change`.
     letter: char,
 }
 
-const ALL: [TableColumns; 3] = [
-    TableColumns {
-        table: Table::Relay,
-        name: "relay",
-        values: &["nexthop"],
-        letter: 'r',
-    },
-    TableColumns {
-        table: Table::Credentials,
-        name: "credential",
-        values: &["\"user\"", "password"],
-        letter: 'c',
-    },
-    TableColumns {
-        table: Table::Tls,
-        name: "relay_tls",
-        values: &["value"],
-        letter: 't',
-    },
-];
+impl TableColumns {
+    pub(crate) fn of(table: Table) -> &'static Self {
+        match table {
+            Table::Relay => &Self {
+                table: Table::Relay,
+                name: "relay",
+                values: &["nexthop"],
+                letter: 'r',
+            },
+            Table::Credentials => &Self {
+                table: Table::Credentials,
+                name: "credential",
+                values: &["\"user\"", "password"],
+                letter: 'c',
+            },
+            Table::Tls => &Self {
+                table: Table::Tls,
+                name: "relay_tls",
+                values: &["value"],
+                letter: 't',
+            },
+        }
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static TableColumns> {
+    Table::ALL.into_iter().map(TableColumns::of)
+}
 
 /// The tables in their schema.
 #[derive(Clone)]
@@ -94,7 +105,7 @@ impl Tables {
         match known {
             Some((revision, _)) if begun.is_continuous && !begun.is_whole => {
                 rows.begin(Extent::Changes);
-                for table in ALL.iter().filter(|table| begun.changed.contains(table.letter)) {
+                for table in all().filter(|table| begun.changed.contains(table.letter)) {
                     rows.table(table.table);
                     let sql = self.changes(table, revision);
                     read(session, table, &sql, 2, rows).await?;
@@ -102,7 +113,7 @@ impl Tables {
             }
             _ => {
                 rows.begin(Extent::Everything);
-                for table in &ALL {
+                for table in all() {
                     rows.table(table.table);
                     let sql = self.everything(table);
                     read(session, table, &sql, 1, rows).await?;

@@ -6,8 +6,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use postmapd::os::printable::printable_path;
-use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,44 +16,19 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::errors::{handshake, lost};
-use crate::engine::EngineErrorKind;
-use crate::settings::Settings;
+use crate::engine::{EngineErrorKind, EngineSettingsError};
+use crate::settings::{CredentialFileError, CredentialFileErrorKind, Settings};
 
 /// Asks for TLS: the length of the message, and a number in place of the version of the protocol.
 const REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Why a certificate or a key cannot be used.
-#[derive(Debug, Error)]
-pub enum TlsSettingsError {
-    /// A file of the settings.
-    #[error(
-        "{path}: error: the file of `{setting}` is unusable: {reason}; check that it is a PEM file, and complete"
-    )]
-    File {
-        /// The setting.
-        setting: &'static str,
-        /// The file.
-        path: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The system has no certificate authorities.
-    #[error(
-        "this system has no certificate authorities: {0}; install the package ca-certificates, or set ca in follow.toml"
-    )]
-    NoAuthorities(String),
-    /// A certificate and a key that do not belong together, and everything else.
-    #[error("client_cert and client_key cannot be used: {0}")]
-    ClientCertificate(String),
-}
-
 /// Reads the certificates and the key of the settings.
-pub(super) fn connector(settings: &Settings) -> Result<TlsConnector, TlsSettingsError> {
+pub(super) fn connector(settings: &Settings) -> Result<TlsConnector, EngineSettingsError> {
     let roots = match &settings.ca {
         Some(path) => authorities(path)?,
         None => authorities_of_system()?,
     };
-    let failed = |error: &dyn ToString| TlsSettingsError::ClientCertificate(error.to_string());
+    let failed = |error: &dyn ToString| EngineSettingsError::ClientCertificate(error.to_string());
     let config = ClientConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?
@@ -74,26 +47,23 @@ pub(super) fn connector(settings: &Settings) -> Result<TlsConnector, TlsSettings
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn authorities(path: &Path) -> Result<RootCertStore, TlsSettingsError> {
+fn authorities(path: &Path) -> Result<RootCertStore, EngineSettingsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("ca", path)? {
-        roots.add(certificate).map_err(|error| TlsSettingsError::File {
-            setting: "ca",
-            path: printable_path(path),
-            reason: error.to_string(),
-        })?;
+        let added = roots.add(certificate);
+        added.map_err(|error| not_pem("ca", path, error.to_string()))?;
     }
     Ok(roots)
 }
 
-fn authorities_of_system() -> Result<RootCertStore, TlsSettingsError> {
+fn authorities_of_system() -> Result<RootCertStore, EngineSettingsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         let error = found.errors.first().map(ToString::to_string);
         let none = || "there is no file with them".to_owned();
-        return Err(TlsSettingsError::NoAuthorities(error.unwrap_or_else(none)));
+        return Err(EngineSettingsError::NoAuthorities(error.unwrap_or_else(none)));
     }
     Ok(roots)
 }
@@ -101,7 +71,7 @@ fn authorities_of_system() -> Result<RootCertStore, TlsSettingsError> {
 fn certificates(
     setting: &'static str,
     path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsSettingsError> {
+) -> Result<Vec<CertificateDer<'static>>, EngineSettingsError> {
     let error = |error: &PemError| unusable(setting, path, error);
     let all = CertificateDer::pem_file_iter(path).map_err(|e| error(&e))?;
     let all = all.collect::<Result<Vec<_>, _>>().map_err(|e| error(&e))?;
@@ -111,17 +81,22 @@ fn certificates(
     Ok(all)
 }
 
-fn unusable(setting: &'static str, path: &Path, error: &PemError) -> TlsSettingsError {
-    TlsSettingsError::File {
+fn unusable(setting: &'static str, path: &Path, error: &PemError) -> EngineSettingsError {
+    let reason = match error {
+        PemError::Io(error) => error.to_string(),
+        PemError::NoItemsFound => "it has none of what it should have".to_owned(),
+        // The text of the error may be a part of the file.
+        _ => "it is no PEM file".to_owned(),
+    };
+    not_pem(setting, path, reason)
+}
+
+fn not_pem(setting: &'static str, path: &Path, reason: String) -> EngineSettingsError {
+    EngineSettingsError::File(CredentialFileError {
         setting,
-        path: printable_path(path),
-        reason: match error {
-            PemError::Io(error) => error.to_string(),
-            PemError::NoItemsFound => "it has none of what it should have".to_owned(),
-            // The text of the error may be a part of the file.
-            _ => "it is no PEM file".to_owned(),
-        },
-    }
+        path: path.to_owned(),
+        kind: CredentialFileErrorKind::Unusable(reason),
+    })
 }
 
 /// Asks the server for TLS and does the handshake. Nothing else is sent before that.
