@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use postmapd_follow::engine::postgres::{Postgres as Engine, PostgresConnection};
@@ -18,8 +17,9 @@ use crate::apparatus::fleet::{SERVER, connect, init};
 use crate::apparatus::process::memory;
 use crate::apparatus::senders;
 use crate::apparatus::sql::Sql;
+use crate::database::certificates::Authority;
 use crate::database::postgres::Postgres;
-use crate::database::processes::run;
+use crate::database::server::write_private;
 use crate::scenarios::cost::processor_time_of_database;
 
 const POLLS: u32 = 2000;
@@ -28,9 +28,9 @@ const CHANGES: u32 = 200;
 const NOTIFICATIONS: u32 = 200;
 
 pub(crate) fn measure(few: u64, many: u64) -> Vec<Row> {
-    let mut rows = Points::new(few, "").of_requests();
+    let mut rows = Points::new(few).of_requests();
     for senders in [few, many] {
-        rows.extend(Points::new(senders, "").of_everything(senders));
+        rows.extend(Points::new(senders).of_everything(senders));
     }
     rows.push(connections_with_tls(few));
     rows
@@ -46,8 +46,8 @@ struct Points {
 }
 
 impl Points {
-    fn new(senders: u64, setting: &str) -> Self {
-        let postgres = Postgres::start_with(&format!("{SERVER}{setting}"));
+    fn new(senders: u64) -> Self {
+        let postgres = Postgres::start_with(SERVER);
         init(&postgres);
         let mut sql = connect(&postgres);
         senders::fill(&mut sql, "postmapd", senders);
@@ -113,16 +113,10 @@ impl Points {
         for number in 0..u64::from(CHANGES) {
             self.sql
                 .run(&format!("{}; COMMIT", senders::change_one(number, number + 1)));
-            let (state, time, bytes) = self.cost(|points| points.read(&mut connection, Some(&known)).1);
+            let (state, time, bytes) = self.cost(|points| points.read_changes(&mut connection, &known));
             (known, change, change_bytes) = (state, change + time, change_bytes + bytes);
         }
         let wake_up = self.wake_up();
-        let backend = "SELECT pid FROM pg_stat_activity WHERE usename = 'reader' LIMIT 1";
-        let backend = memory(
-            self.sql.value(backend).parse().unwrap(),
-            "smaps_rollup",
-            "Pss_Anon",
-        );
         vec![
             point("a poll", per(poll, POLLS, poll_bytes)),
             point(
@@ -136,7 +130,7 @@ impl Points {
             point("a wake-up of a connection by NOTIFY", microseconds(wake_up)),
             point(
                 "private memory of a connection in the database",
-                format!("{:.2} MB", backend as f64 / 1e6),
+                self.memory_of_backend(),
             ),
         ]
     }
@@ -178,12 +172,6 @@ impl Points {
             .sql
             .run("EXPLAIN SELECT key, nexthop FROM postmapd.relay ORDER BY key COLLATE \"C\"");
         let plan = plan[0][0].split("  ").next().unwrap_or_default().to_owned();
-        let backend = "SELECT pid FROM pg_stat_activity WHERE usename = 'reader' LIMIT 1";
-        let backend = memory(
-            self.sql.value(backend).parse().unwrap(),
-            "smaps_rollup",
-            "Pss_Anon",
-        );
         vec![
             point(
                 &format!("a read of everything, {senders} senders ({plan})"),
@@ -197,19 +185,24 @@ impl Points {
             ),
             point(
                 "private memory of the connection after it",
-                format!("{:.2} MB", backend as f64 / 1e6),
+                self.memory_of_backend(),
             ),
         ]
     }
 
-    fn read(&self, connection: &mut PostgresConnection, known: Option<&State>) -> (Option<Extent>, State) {
-        let mut extent = Begun(None);
-        let reading = self
-            .runtime
-            .block_on(connection.read(known, &mut extent))
-            .unwrap();
-        assert_eq!(extent.0, Some(Extent::Changes));
-        (extent.0, reading.state)
+    /// Reads what has changed, and returns the new state.
+    fn read_changes(&self, connection: &mut PostgresConnection, known: &State) -> State {
+        let mut begun = Begun(None);
+        let reading = self.runtime.block_on(connection.read(Some(known), &mut begun));
+        assert_eq!(begun.0, Some(Extent::Changes));
+        reading.unwrap().state
+    }
+
+    /// The private memory of the process of the database for a connection of a follower.
+    fn memory_of_backend(&mut self) -> String {
+        let backend = "SELECT pid FROM pg_stat_activity WHERE usename = 'reader' LIMIT 1";
+        let pid = self.sql.value(backend).parse().unwrap();
+        format!("{:.2} MB", memory(pid, "smaps_rollup", "Pss_Anon") as f64 / 1e6)
     }
 }
 
@@ -237,54 +230,26 @@ fn microseconds(time: Duration) -> String {
 
 /// The processor time of a connection that begins with a TLS handshake.
 fn connections_with_tls(senders: u64) -> Row {
-    let mut points = Points::new(senders, "");
+    let mut points = Points::new(senders);
     let directory = tempfile::tempdir_in("/tmp").unwrap();
-    let (key, certificate) = (
-        directory.path().join("key.pem"),
-        directory.path().join("certificate.pem"),
-    );
-    run(Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-        ])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate));
-    points
-        .postgres
-        .write_private("server.key", &fs::read(&key).unwrap());
-    points
-        .postgres
-        .write_private("server.crt", &fs::read(&certificate).unwrap());
+    let authority = Authority::new();
+    let certificate = authority.issue("localhost", "DNS:localhost");
+    for (name, file) in [
+        ("server.key", &certificate.key),
+        ("server.crt", &certificate.certificate),
+    ] {
+        points.postgres.write_private(name, &fs::read(file).unwrap());
+    }
     points.sql.run("ALTER ROLE reader PASSWORD 'secret'");
     points.postgres.set("ssl = on");
     let password = directory.path().join("password");
-    points.postgres.write_private("password", b"secret");
-    run(Command::new("cp")
-        .arg("--preserve=mode")
-        .arg(points.postgres.data().join("password"))
-        .arg(&password));
+    write_private(&password, b"secret");
     let source = format!("postgres://reader@localhost:{}/mail", points.postgres.port());
     points.engine = engine(
         directory.path(),
         &format!(
             "source = \"{source}\"\nca = \"{}\"\npassword_file = \"{}\"\n",
-            certificate.display(),
+            authority.certificate().display(),
             password.display()
         ),
     );

@@ -1,16 +1,15 @@
 //! MariaDB servers in temporary directories.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
 use super::ports::Port;
-use super::postgres::owned_directory;
-use super::processes::{as_owner, owner, run, signal, stop_and_wait, try_run, wait_for};
+use super::processes::{as_owner, run, signal, stop_and_wait, try_run, wait_for};
+use super::server::{self, copy, keep_as_template, owned_directory};
 
 /// Fast, small, and without files outside the data directory.
 const SETTINGS: &str = "innodb_flush_log_at_trx_commit = 0\ninnodb_buffer_pool_size = 64M\ninnodb_log_file_size = 16M\n\
@@ -34,15 +33,7 @@ fn template() -> &'static Path {
             .args(["--skip-test-db", "--innodb-log-file-size=16M"])
             .arg(format!("--datadir={}", temp.path().join("data").display()));
         run(as_owner(&mut install));
-        // Another test binary may do the same, and a directory with this name is whole.
-        let copy = tempfile::tempdir_in(cache).unwrap();
-        run(Command::new("cp")
-            .arg("-a")
-            .arg(temp.path().join("data"))
-            .arg(copy.path().join("data")));
-        if let Err(error) = fs::rename(copy.path().join("data"), &template) {
-            assert!(template.exists(), "{error}");
-        }
+        keep_as_template(&temp.path().join("data"), &template);
         template
     });
     &TEMPLATE
@@ -64,10 +55,7 @@ impl MariaDb {
     /// Starts a server with more lines of my.cnf, after `prepare` has put files beside the data directory.
     pub fn start_with(settings: &str, prepare: impl FnOnce(&Path)) -> Self {
         let directory = owned_directory();
-        run(Command::new("cp")
-            .arg("-a")
-            .arg(template())
-            .arg(directory.path().join("data")));
+        copy(template(), &directory.path().join("data"));
         prepare(directory.path());
         let mut server = Self {
             directory,
@@ -109,29 +97,18 @@ impl MariaDb {
 
     fn try_start_again(&mut self) -> bool {
         assert!(self.server.is_none(), "the server runs");
-        let log = fs::File::create(self.directory.path().join("log")).unwrap();
         let mut mariadb = Command::new("mariadbd");
-        mariadb
-            .arg(format!(
-                "--defaults-file={}",
-                self.directory.path().join("my.cnf").display()
-            ))
-            .current_dir(self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.server = Some(as_owner(&mut mariadb).spawn().unwrap());
-        let starts = wait_for("a start of MariaDB", || {
-            let server = self.server.as_mut().unwrap();
-            if server.try_wait().unwrap().is_some() {
+        mariadb.arg(format!(
+            "--defaults-file={}",
+            self.directory.path().join("my.cnf").display()
+        ));
+        self.server = Some(server::spawn(&mut mariadb, self.directory.path()));
+        wait_for("a start of MariaDB", || {
+            if server::has_ended(&mut self.server) {
                 return Some(false);
             }
             self.try_sql("mysql", "SELECT 1").is_ok().then_some(true)
-        });
-        if !starts {
-            self.server = None;
-        }
-        starts
+        })
     }
 
     /// Its port on 127.0.0.1.
@@ -151,7 +128,7 @@ impl MariaDb {
 
     /// What it has logged since its last start.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        server::log(self.directory.path())
     }
 
     /// The setting `source` for the UNIX socket.
@@ -193,19 +170,12 @@ impl MariaDb {
 
     /// Stops it as an administrator does.
     pub fn stop(&mut self) {
-        self.end("TERM");
+        server::end(&mut self.server, "TERM");
     }
 
     /// Ends it at once, without a last write.
     pub fn kill(&mut self) {
-        self.end("KILL");
-    }
-
-    fn end(&mut self, name: &str) {
-        if let Some(mut server) = self.server.take() {
-            signal(server.id(), name);
-            server.wait().unwrap();
-        }
+        server::end(&mut self.server, "KILL");
     }
 
     /// Stops its process without ending it: connections stay open, and nothing answers.
@@ -227,16 +197,7 @@ impl Drop for MariaDb {
     fn drop(&mut self) {
         if self.server.is_some() {
             self.thaw();
-            self.end("KILL");
+            server::end(&mut self.server, "KILL");
         }
-    }
-}
-
-/// Writes a file that only the server can read, for example a certificate and its key.
-pub fn write_private(path: &Path, text: &[u8]) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-    if let Some((user, group)) = owner() {
-        chown(path, Some(user), Some(group)).unwrap();
     }
 }

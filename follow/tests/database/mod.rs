@@ -24,3 +24,4 @@ pub mod postgres;
 pub mod processes;
 pub mod program;
 pub mod proxy;
+pub mod server;

@@ -1,18 +1,17 @@
 //! PostgreSQL servers in temporary directories.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-use rustix::fs::statvfs;
 use tempfile::TempDir;
 
 use super::ports::Port;
 use super::processes::{
     as_owner, children, owner, run, signal, stop_and_wait, try_run, wait_for, wait_for_the_end_of,
 };
+use super::server::{self, copy, keep_as_template, owned_directory, owned_directory_in, write_private};
 
 /// Users log in over the UNIX socket without a password, and over TCP with one.
 const ACCESS: &str = "local all all trust\nlocal replication all trust\nhost all all all scram-sha-256\n";
@@ -21,9 +20,6 @@ const ACCESS: &str = "local all all trust\nlocal replication all trust\nhost all
 const SETTINGS: &str = "fsync = off\nfull_page_writes = off\nshared_buffers = 16MB\nmax_connections = 60\n\
                         max_wal_senders = 4\nmax_replication_slots = 4\nhot_standby = on\nlog_checkpoints = off\n\
                         password_encryption = scram-sha-256\n";
-
-/// The memory in bytes that the servers of a dozen tests do not need.
-const ENOUGH: u64 = 4 << 30;
 
 /// The programs of the newest installed PostgreSQL.
 pub fn programs() -> &'static Path {
@@ -73,29 +69,10 @@ fn template() -> &'static Path {
             .arg("postgres")
             .stdin(fs::File::open(&statement).unwrap());
         run(as_owner(&mut single));
-        // Another test binary may do the same, and a cluster with this name is whole.
-        let copy = tempfile::tempdir_in(cache).unwrap();
-        run(Command::new("cp")
-            .arg("-a")
-            .arg(&data)
-            .arg(copy.path().join("data")));
-        if let Err(error) = fs::rename(copy.path().join("data"), &template) {
-            assert!(template.exists(), "{error}");
-        }
+        keep_as_template(&data, &template);
         template
     });
     &TEMPLATE
-}
-
-/// A temporary directory that the user of the server can use: in memory if there is enough, where a cluster, which has a thousand
-/// files, takes a tenth of the time.
-pub fn owned_directory() -> TempDir {
-    static PARENT: LazyLock<&Path> = LazyLock::new(|| {
-        let memory = Path::new("/dev/shm");
-        let is_enough = statvfs(memory).is_ok_and(|size| size.f_bavail * size.f_frsize >= ENOUGH);
-        if is_enough { memory } else { Path::new("/tmp") }
-    });
-    owned_directory_in(&PARENT)
 }
 
 /// The directory of a server with these settings. A benchmark measures flushes to a disk.
@@ -105,14 +82,6 @@ fn directory_with(settings: &str) -> TempDir {
     } else {
         owned_directory()
     }
-}
-
-fn owned_directory_in(parent: &Path) -> TempDir {
-    let temp = tempfile::tempdir_in(parent).unwrap();
-    if let Some((user, group)) = owner() {
-        chown(temp.path(), Some(user), Some(group)).unwrap();
-    }
-    temp
 }
 
 /// A server with the database `mail`. It listens on 127.0.0.1 and on a UNIX socket.
@@ -132,7 +101,7 @@ impl Postgres {
     pub fn start_with(settings: &str) -> Self {
         let directory = directory_with(settings);
         let data = directory.path().join("data");
-        run(Command::new("cp").arg("-a").arg(template()).arg(&data));
+        copy(template(), &data);
         Self::start_in(directory, settings)
     }
 
@@ -195,28 +164,18 @@ impl Postgres {
 
     fn try_start_again(&mut self) -> bool {
         assert!(self.server.is_none(), "the server runs");
-        let log = fs::File::create(self.directory.path().join("log")).unwrap();
         let mut postgres = Command::new(programs().join("postgres"));
         postgres
             .arg("-D")
             .arg(self.data())
-            .arg(format!("--port={}", self.port()))
-            .current_dir(self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.server = Some(as_owner(&mut postgres).spawn().unwrap());
-        let starts = wait_for("a start of PostgreSQL", || {
-            let server = self.server.as_mut().unwrap();
-            if server.try_wait().unwrap().is_some() {
+            .arg(format!("--port={}", self.port()));
+        self.server = Some(server::spawn(&mut postgres, self.directory.path()));
+        wait_for("a start of PostgreSQL", || {
+            if server::has_ended(&mut self.server) {
                 return Some(false);
             }
             self.try_psql("postgres", "SELECT 1").is_ok().then_some(true)
-        });
-        if !starts {
-            self.server = None;
-        }
-        starts
+        })
     }
 
     /// Its port, on 127.0.0.1 and in the name of its UNIX socket.
@@ -241,7 +200,7 @@ impl Postgres {
 
     /// What it has logged since its last start.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        server::log(self.directory.path())
     }
 
     /// The setting `source` for the UNIX socket.
@@ -344,12 +303,7 @@ impl Postgres {
 
     /// Writes a file into the data directory, for example a certificate and its key.
     pub fn write_private(&self, name: &str, text: &[u8]) {
-        let path = self.data().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        if let Some((user, group)) = owner() {
-            chown(path, Some(user), Some(group)).unwrap();
-        }
+        write_private(&self.data().join(name), text);
     }
 
     /// Makes a standby a server that accepts writes.
@@ -362,7 +316,7 @@ impl Postgres {
 
     /// Stops it as an administrator does: connections end, and nothing is lost.
     pub fn stop(&mut self) {
-        self.end("INT");
+        server::end(&mut self.server, "INT");
     }
 
     /// Ends all its processes at once, without a last write.
@@ -374,18 +328,11 @@ impl Postgres {
         for pid in &children {
             signal(*pid, "KILL");
         }
-        self.end("KILL");
+        server::end(&mut self.server, "KILL");
         // As long as one of them has the shared memory, the next server refuses to start.
         children.into_iter().for_each(wait_for_the_end_of);
         // A killed server leaves both.
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
-    }
-
-    fn end(&mut self, name: &str) {
-        if let Some(mut server) = self.server.take() {
-            signal(server.id(), name);
-            server.wait().unwrap();
-        }
     }
 
     /// Stops all its processes without ending them: connections stay open, and nothing answers.
@@ -407,7 +354,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if self.server.is_some() {
             self.thaw();
-            self.end("QUIT");
+            server::end(&mut self.server, "QUIT");
         }
     }
 }

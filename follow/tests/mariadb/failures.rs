@@ -227,7 +227,7 @@ fn select_on_the_columns_is_the_only_right_that_is_needed() {
     let temp = tempfile::tempdir().unwrap();
     let password = |text: &str| {
         let path = temp.path().join("password");
-        super::database::mariadb::write_private(&path, text.as_bytes());
+        super::database::server::write_private(&path, text.as_bytes());
         format!("tls = \"off\"\npassword_file = \"{}\"", path.display())
     };
     let source = server.tcp_source("reader", "127.0.0.1");

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::database::mariadb::{MariaDb, write_private};
+use super::database::mariadb::MariaDb;
+use super::database::server::write_private;
 
 /// A directory with settings, a password, and the tables.
 pub struct Place {

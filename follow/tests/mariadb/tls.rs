@@ -9,8 +9,9 @@ use postmapd_follow::engine::EngineErrorKind as Kind;
 use tempfile::TempDir;
 
 use super::database::certificates::{Authority, Certificate};
-use super::database::mariadb::{MariaDb, write_private};
+use super::database::mariadb::MariaDb;
 use super::database::proxy::Proxy;
+use super::database::server::write_private;
 use super::failures::greeting;
 use super::follower::Follower;
 

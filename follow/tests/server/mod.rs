@@ -16,30 +16,9 @@ pub(crate) mod admin;
 pub(crate) mod client;
 #[path = "../../../tests/promises/harness/daemon.rs"]
 pub(crate) mod daemon;
+mod eventually;
 mod program;
 
-use std::fmt::Debug;
-use std::thread;
-use std::time::{Duration, Instant};
-
+use daemon::DEADLINE;
+pub(crate) use eventually::eventually;
 pub(crate) use program::POSTMAPD;
-
-/// Observes until the condition holds, and returns how long that took. Fails the test with the last observation.
-#[track_caller]
-pub(crate) fn eventually<T: Debug>(
-    mut observe: impl FnMut() -> T,
-    condition: impl Fn(&T) -> bool,
-) -> Duration {
-    let start = Instant::now();
-    loop {
-        let observed = observe();
-        if condition(&observed) {
-            return start.elapsed();
-        }
-        assert!(
-            start.elapsed() < daemon::DEADLINE,
-            "it stays like this: {observed:?}"
-        );
-        thread::sleep(Duration::from_millis(1));
-    }
-}

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::apparatus::eventually;
 use crate::apparatus::fleet::{Fleet, SERVER};
-use crate::apparatus::pgbouncer::Pgbouncer;
 use crate::apparatus::sql::Sql;
+use crate::database::pgbouncer::PgBouncer;
 
 /// Why no follower gets a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum Silence {
     /// A standby, where LISTEN is an error.
     Standby,
     /// pgbouncer in transaction mode, where LISTEN succeeds and nothing arrives.
-    Pgbouncer,
+    PgBouncer,
 }
 
 impl Silence {
@@ -27,7 +27,7 @@ impl Silence {
             Self::Disconnected => "the connections end at the commit",
             Self::NoNotify => "the database sends none",
             Self::Standby => "a standby",
-            Self::Pgbouncer => "pgbouncer in transaction mode",
+            Self::PgBouncer => "pgbouncer in transaction mode",
         }
     }
 }
@@ -36,18 +36,18 @@ pub(crate) const SILENCES: [Silence; 4] = [
     Silence::Disconnected,
     Silence::NoNotify,
     Silence::Standby,
-    Silence::Pgbouncer,
+    Silence::PgBouncer,
 ];
 
 /// Commits this many changes, and returns the longest time from a commit to its answer.
 pub(crate) fn measure(silence: Silence, servers: usize, senders: u64, changes: u64) -> Duration {
     let mut fleet = Fleet::new(servers, senders);
     let standby = (silence == Silence::Standby).then(|| fleet.postgres.start_standby_with(SERVER));
-    let pgbouncer = (silence == Silence::Pgbouncer).then(|| Pgbouncer::start(&fleet.postgres));
+    let pgbouncer = (silence == Silence::PgBouncer).then(|| PgBouncer::start(&fleet.postgres, 2));
     let source = standby
         .as_ref()
         .map(|standby| standby.source("reader"))
-        .or_else(|| pgbouncer.as_ref().map(|pgbouncer| pgbouncer.source("reader")));
+        .or_else(|| pgbouncer.as_ref().map(PgBouncer::source));
     if let Some(source) = source {
         for server in &fleet.servers {
             server.set(&format!("source = \"{source}\"\ntls = \"off\"\n"));
