@@ -76,7 +76,7 @@ pub fn log(directory: &Path) -> String {
     fs::read_to_string(directory.join("log")).unwrap_or_default()
 }
 
-/// Whether a server has ended by itself. It is then none any more.
+/// Whether a server has ended without a signal of the test. There is then none any more.
 pub fn has_ended(server: &mut Option<Child>) -> bool {
     let has_ended = server
         .as_mut()
