@@ -17,18 +17,19 @@
 //! - `user` without a colon means an empty password in Postfix (`smtp_sasl_passwd_lookup`). postmapd has no empty
 //!   passwords: an error.
 //!
-//! Keys that Postfix never looks up ([`key`]) are left out, with a remark; so are the wildcards that the files have and
-//! Postfix has not. Entries that the files cannot represent, and
-//! values at which smtp(8) would exit, are errors.
+//! Keys that Postfix never looks up ([`crate::lookup::table::key`]) are left out, with a remark; so are the wildcards
+//! that the files have and Postfix has not. Entries that the files cannot represent, and values at which smtp(8) would
+//! exit, are errors.
+
+mod file_lines;
 
 use std::collections::HashSet;
 
 use crate::lookup::address::{ANY_SENDER, Delimiters, Key, LookupKeys, NULL_SENDER, Scope, fold_into};
 use crate::lookup::nexthop;
-use crate::lookup::table::key;
-use crate::lookup::table::line::MAX_LINE;
-use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::secret::Secret;
+use file_lines::FileLines;
 
 /// An entry of a table, as `postmap -s` prints it.
 pub(crate) struct Entry {
@@ -358,77 +359,6 @@ fn valid_login(entry: &Entry, lines: &mut FileLines) -> Option<Secret> {
     };
     lines.remark(true, entry, error);
     None
-}
-
-/// The lines of one file. The first line of a key applies; later ones are dropped.
-struct FileLines {
-    parameter: &'static str,
-    format: Format,
-    text: Secret,
-    keys: HashSet<Vec<u8>>,
-    remarks: Vec<Remark>,
-}
-
-impl FileLines {
-    fn new(parameter: &'static str, format: Format) -> Self {
-        Self {
-            parameter,
-            format,
-            text: Secret::default(),
-            keys: HashSet::new(),
-            remarks: Vec::new(),
-        }
-    }
-
-    fn remark(&mut self, is_error: bool, entry: &Entry, text: &'static str) {
-        self.remarks.push(Remark {
-            is_error,
-            parameter: self.parameter,
-            table: entry.table,
-            key: entry.key.clone(),
-            text,
-        });
-    }
-
-    /// Adds the entry of a table for a key.
-    fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry) {
-        if matches!(Key::from(key).scope(), Scope::Subdomains | Scope::AnySender) {
-            self.remark(false, entry, INVALID_KEY);
-        } else {
-            self.add_line(key, value, entry);
-        }
-    }
-
-    /// Adds the line of a key, unless it has one.
-    fn add_line(&mut self, key: &[u8], value: &[u8], entry: &Entry) {
-        let keys = LookupKeys::of(key, &Delimiters::new("").unwrap_or_default());
-        if !self.keys.insert(keys.whole().to_vec()) {
-            return;
-        }
-        if key::validate(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
-            self.remark(false, entry, INVALID_KEY);
-            return;
-        }
-        let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';
-        let has_outer_whitespace = value.trim_ascii() != value;
-        let is_too_long = key.len() + value.len() + 1 > MAX_LINE;
-        if key.iter().any(u8::is_ascii_control)
-            || value.iter().any(is_control)
-            || has_outer_whitespace
-            || is_too_long
-        {
-            let text = "the file cannot represent it: a control character, leading or trailing whitespace, or more \
-                        than 65535 bytes";
-            self.remark(true, entry, text);
-            return;
-        }
-        self.text.append(key);
-        if !value.is_empty() {
-            self.text.append(b"\t");
-            self.text.append(value);
-        }
-        self.text.append(b"\n");
-    }
 }
 
 /// Returns an unquoted address in the form that Postfix looks up first (`quote_822_local(3)`).
