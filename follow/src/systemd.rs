@@ -4,15 +4,13 @@
 //! status line says what `/readyz` says. `WATCHDOG=1` is sent only after the thread that follows the source has answered a
 //! probe ([`crate::liveness`]). A manager that does not read blocks only this task. Without `NOTIFY_SOCKET` there is none.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postmapd::control::systemd::notify::{Notification, NotifySocket, watchdog_interval};
+use postmapd::control::systemd::notify::{Notification, NotifySocket, Watchdog};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
-use tracing::{info, warn};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::engine::Table;
 use crate::liveness::Probe;
@@ -39,7 +37,6 @@ impl SystemdNotifier {
                 liveness: liveness.clone(),
                 is_ready: false,
                 last_status: String::new(),
-                is_failing: false,
             };
             (stop, tokio::spawn(task.run(stopping)))
         }))
@@ -63,27 +60,23 @@ struct NotifierTask {
     is_ready: bool,
     /// The last status line.
     last_status: String,
-    /// Whether the last notification could not be sent.
-    is_failing: bool,
 }
 
 impl NotifierTask {
     async fn run(mut self, mut stopping: oneshot::Receiver<()>) {
         let mut changes = self.status.subscribe();
-        let mut watchdog = watchdog_interval().map(|every| {
-            info!(interval = ?every, "watchdog notifications enabled");
-            ticks(every)
-        });
-        let mut status = ticks(STATUS_INTERVAL);
+        let mut watchdog = Watchdog::from_environment();
+        let mut status = interval(STATUS_INTERVAL);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = &mut stopping => return self.send(Notification::Stopping).await,
+                _ = &mut stopping => return self.socket.send(&Notification::Stopping).await,
                 // The sender lives as long as this task.
                 _ = changes.changed() => {}
                 _ = status.tick() => {}
-                () = tick(&mut watchdog) => {
+                () = watchdog.tick() => {
                     if self.liveness.is_alive().await {
-                        self.send(Notification::Watchdog).await;
+                        self.socket.send(&Notification::Watchdog).await;
                     }
                     continue;
                 }
@@ -97,19 +90,11 @@ impl NotifierTask {
         let line = status_line(&report, self.stale_after);
         if !self.is_ready && report.active.is_some() {
             self.is_ready = true;
-            self.send(Notification::Ready(line.clone())).await;
+            self.socket.send(&Notification::Ready(line.clone())).await;
         } else if line != self.last_status {
-            self.send(Notification::Status(line.clone())).await;
+            self.socket.send(&Notification::Status(line.clone())).await;
         }
         self.last_status = line;
-    }
-
-    async fn send(&mut self, notification: Notification) {
-        let sent = self.socket.send(&notification).await;
-        if let (Err(error), false) = (&sent, self.is_failing) {
-            warn!(%error, "cannot notify the service manager");
-        }
-        self.is_failing = sent.is_err();
     }
 }
 
@@ -146,20 +131,4 @@ pub(crate) fn summary(report: &Report) -> String {
         });
     }
     parts.join(", ")
-}
-
-fn ticks(every: Duration) -> Interval {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-/// Waits for the next tick of the watchdog; forever without one.
-async fn tick(watchdog: &mut Option<Interval>) {
-    match watchdog {
-        Some(watchdog) => {
-            watchdog.tick().await;
-        }
-        None => pending().await,
-    }
 }

@@ -13,17 +13,15 @@
 pub mod notify;
 pub(crate) mod socket_activation;
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
-use tracing::{info, warn};
+use tokio::time::timeout;
 
 use crate::control::admin::liveness::Probe;
-use crate::control::systemd::notify::{Notification, NotifySocket, watchdog_interval};
+use crate::control::systemd::notify::{Notification, NotifySocket, Watchdog};
 use crate::lookup::snapshot::ActiveSnapshot;
 use crate::source::reload_status::{ReloadOutcome, ReloadStatus};
 
@@ -64,7 +62,6 @@ impl SystemdNotifier {
                 reload_status: Arc::clone(reload_status),
                 liveness: liveness.clone(),
                 last_status: String::new(),
-                is_failing: false,
             };
             let task = tokio::spawn(task.run(follow));
             Running { lifecycle, task }
@@ -104,19 +101,12 @@ struct NotifierTask {
     liveness: Probe,
     /// The last status line.
     last_status: String,
-    /// Whether the last notification could not be sent.
-    is_failing: bool,
 }
 
 impl NotifierTask {
     async fn run(mut self, mut lifecycle: watch::Receiver<Lifecycle>) {
         let mut progress = self.reload_status.subscribe();
-        let mut watchdog = watchdog_interval().map(|every| {
-            info!(interval = ?every, "watchdog notifications enabled");
-            let mut watchdog = interval(every);
-            watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            watchdog
-        });
+        let mut watchdog = Watchdog::from_environment();
         self.send_ready().await;
         let (mut requests, mut is_reloading, mut is_stopping) = (0, false, false);
         loop {
@@ -128,17 +118,17 @@ impl NotifierTask {
                     let now = *lifecycle.borrow_and_update();
                     if now.stopping && !is_stopping {
                         is_stopping = true;
-                        self.send(Notification::Stopping).await;
+                        self.socket.send(&Notification::Stopping).await;
                     } else if now.requests > requests {
                         (requests, is_reloading) = (now.requests, true);
-                        self.send(Notification::Reloading).await;
+                        self.socket.send(&Notification::Reloading).await;
                     }
                 }
                 // The sender lives as long as this task.
                 _ = progress.changed() => {}
-                () = tick(&mut watchdog) => {
+                () = watchdog.tick() => {
                     if self.liveness.is_alive().await {
-                        self.send(Notification::Watchdog).await;
+                        self.socket.send(&Notification::Watchdog).await;
                     }
                     continue;
                 }
@@ -151,22 +141,18 @@ impl NotifierTask {
                 self.send_ready().await;
             } else if self.status() != self.last_status {
                 self.last_status = self.status();
-                self.send(Notification::Status(self.last_status.clone())).await;
+                self.socket
+                    .send(&Notification::Status(self.last_status.clone()))
+                    .await;
             }
         }
     }
 
     async fn send_ready(&mut self) {
         self.last_status = self.status();
-        self.send(Notification::Ready(self.last_status.clone())).await;
-    }
-
-    async fn send(&mut self, notification: Notification) {
-        let sent = self.socket.send(&notification).await;
-        if let (Err(error), false) = (&sent, self.is_failing) {
-            warn!(%error, "cannot notify the service manager");
-        }
-        self.is_failing = sent.is_err();
+        self.socket
+            .send(&Notification::Ready(self.last_status.clone()))
+            .await;
     }
 
     /// Returns the status line: the active snapshot, and the outcome of the last reload.
@@ -186,15 +172,5 @@ impl NotifierTask {
             snapshot.relay_map.len(),
             snapshot.credentials.len(),
         )
-    }
-}
-
-/// Waits for the next tick of the watchdog; forever without one.
-async fn tick(watchdog: &mut Option<Interval>) {
-    match watchdog {
-        Some(watchdog) => {
-            watchdog.tick().await;
-        }
-        None => pending().await,
     }
 }

@@ -6,6 +6,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tracing::warn;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::{info, warn};
 
 /// A notification to the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ impl fmt::Display for Notification {
 #[derive(Clone, Debug)]
 pub struct NotifySocket {
     address: SocketAddr,
+    /// Whether the last notification could not be sent.
+    is_failing: bool,
 }
 
 impl NotifySocket {
@@ -60,7 +64,10 @@ impl NotifySocket {
     pub fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match address(&name) {
-            Ok(address) => Some(Self { address }),
+            Ok(address) => Some(Self {
+                address,
+                is_failing: false,
+            }),
             Err(error) => {
                 warn!(%error, "not notifying the service manager, because NOTIFY_SOCKET is invalid");
                 None
@@ -68,12 +75,16 @@ impl NotifySocket {
         }
     }
 
-    /// Sends a notification, waiting for room. Must be called within a runtime.
-    ///
-    /// # Errors
-    ///
-    /// The error of the socket.
-    pub async fn send(&self, notification: &Notification) -> io::Result<()> {
+    /// Sends a notification, waiting for room. Of consecutive failures, the first is logged. Must be called within a runtime.
+    pub async fn send(&mut self, notification: &Notification) {
+        let sent = self.try_send(notification).await;
+        if let (Err(error), false) = (&sent, self.is_failing) {
+            warn!(%error, "cannot notify the service manager");
+        }
+        self.is_failing = sent.is_err();
+    }
+
+    async fn try_send(&self, notification: &Notification) -> io::Result<()> {
         // Connects each time, so that a new manager is found. Sending on a connected socket can be awaited.
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
@@ -95,11 +106,36 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
     }
 }
 
-/// Returns how often to notify the service manager that the service is alive: half its watchdog timeout.
+/// The moments at which to notify the service manager that the service is alive: twice in its watchdog timeout.
 ///
-/// `None` without a timeout, or if it is set for another process (sd_watchdog_enabled(3)).
-#[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
+/// There are none without a timeout, or if it is set for another process (sd_watchdog_enabled(3)).
+pub struct Watchdog(Option<Interval>);
+
+impl Watchdog {
+    /// Begins them. Must be called within a runtime.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self(watchdog_interval().map(|every| {
+            info!(interval = ?every, "watchdog notifications enabled");
+            let mut watchdog = interval(every);
+            watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            watchdog
+        }))
+    }
+
+    /// Waits for the next one; forever without a watchdog.
+    pub async fn tick(&mut self) {
+        match &mut self.0 {
+            Some(watchdog) => {
+                watchdog.tick().await;
+            }
+            None => pending().await,
+        }
+    }
+}
+
+/// Returns half of the timeout.
+fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     if env::var_os("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(u64::from(std::process::id()))
     {
