@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use rustix::fs::fstat;
 use thiserror::Error;
 use tracing::{Event, Level, Subscriber, error};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -83,6 +83,12 @@ impl FromStr for LogFilter {
     type Err = LogFilterError;
 
     fn from_str(text: &str) -> Result<Self, LogFilterError> {
+        // `Targets` takes any other word for a module, and a misspelt level would silence the rest of the log.
+        let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+        let is_directive = |part: &str| part.contains('=') || is_level(part);
+        if !text.split(',').all(is_directive) {
+            return Err(LogFilterError);
+        }
         text.parse().map(Self).map_err(|_| LogFilterError)
     }
 }
@@ -161,4 +167,25 @@ fn with_priority(priority: u8, text: &str) -> String {
         lines.extend(["<", &priority.to_string(), ">", line, "\n"]);
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogFilter;
+
+    #[test]
+    fn a_misspelt_level_is_no_filter_although_it_could_be_a_module() {
+        for text in [
+            "off",
+            "WARN",
+            "trace",
+            "info,postmapd::source=debug",
+            "postmapd::source=debug",
+        ] {
+            assert!(text.parse::<LogFilter>().is_ok(), "{text}");
+        }
+        for text in ["loud", "", "info,loud", "inf", "postmapd", "info=loud", "info,"] {
+            assert!(text.parse::<LogFilter>().is_err(), "{text}");
+        }
+    }
 }

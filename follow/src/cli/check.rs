@@ -42,6 +42,7 @@ impl Check {
 
     fn check(&self) -> Result<ExitCode, Error> {
         let settings = self.config.read()?;
+        settings.open_files().iter().for_each(print_message);
         if self.offline {
             print(&self.about(&settings, "no errors in the settings; not connected (--offline)"))?;
             return Ok(ExitCode::SUCCESS);

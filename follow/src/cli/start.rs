@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use postmapd::os::printable::printable_path;
 use postmapd::os::sandbox::disable_core_dumps;
 use tracing::warn;
 
@@ -13,7 +14,7 @@ use crate::directory::Directory;
 use crate::engine::Table;
 use crate::engine::any::AnyEngine;
 use crate::follow::{Follower, Options};
-use crate::settings::{Empty, Settings};
+use crate::settings::{Empty, OpenFile, Settings};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -45,6 +46,13 @@ impl FollowOptions {
             warn!(%error, "core dumps are possible, and may have the password");
         }
         let settings = self.config.read()?;
+        for OpenFile { setting, path } in settings.open_files() {
+            warn!(
+                setting,
+                file = printable_path(&path),
+                "a file with a credential is open to all users; make it private with chmod 0600, or 0640 if only its group may read it"
+            );
+        }
         let engine = AnyEngine::new(&settings)?;
         let tables = tables(&settings);
         let directory = Directory::open(&settings.dir, &tables)?;

@@ -11,6 +11,20 @@ use thiserror::Error;
 
 use super::Settings;
 
+/// A file with a password or a key that every user can read or write. It is used nevertheless: a mounted secret of a container has such
+/// a mode.
+#[derive(Debug, Error)]
+#[error(
+    "{}: warning: the file of `{setting}` is open to all users; make it private with chmod 0600, or 0640 if only its group may read it",
+    printable(path.as_os_str().as_bytes())
+)]
+pub struct OpenFile {
+    /// The setting.
+    pub setting: &'static str,
+    /// The file.
+    pub path: PathBuf,
+}
+
 /// Why a file that a setting names cannot be used.
 #[derive(Debug, Error)]
 #[error("{}: error: the file of `{setting}` {kind}", printable_path(path))]
@@ -29,9 +43,6 @@ pub enum CredentialFileErrorKind {
     /// The file cannot be read.
     #[error("cannot be read: {0}; create it, or let the user of postmapd-follow read it")]
     Unreadable(ReadError),
-    /// Every user can read or write it.
-    #[error("is open to all users; make it private with chmod 0600, or 0640 if only its group may read it")]
-    Open,
     /// The file is empty.
     #[error("is empty; write the password to it")]
     Empty,
@@ -56,7 +67,7 @@ impl Settings {
             return Ok(None);
         };
         let error = |kind| error("password_file", path, kind);
-        let mut password = read_private("password_file", path)?;
+        let mut password = read("password_file", path)?;
         password.strip_byte_order_mark();
         password.strip_line_end();
         if password.is_empty() {
@@ -75,21 +86,34 @@ impl Settings {
     /// An error for each file.
     pub fn check_files(&self) -> Result<(), Vec<CredentialFileError>> {
         let mut errors: Vec<_> = self.password().err().into_iter().collect();
-        let certificate = |setting, path: &Path| {
-            let text = read_secret(path, MAX_TEXT)
-                .map_err(|kind| error(setting, path, CredentialFileErrorKind::Unreadable(kind)))?;
-            expect_pem(setting, path, &text, "CERTIFICATE")
+        let pem = |setting, path: &Path, kind| {
+            read(setting, path).and_then(|text| expect_pem(setting, path, &text, kind))
         };
         if let Some(ca) = &self.ca {
-            errors.extend(certificate("ca", ca).err());
+            errors.extend(pem("ca", ca, "CERTIFICATE").err());
         }
         if let Some((client_certificate, key)) = &self.client_certificate {
-            errors.extend(certificate("client_cert", client_certificate).err());
-            let key = read_private("client_key", key)
-                .and_then(|text| expect_pem("client_key", key, &text, "PRIVATE KEY"));
-            errors.extend(key.err());
+            errors.extend(pem("client_cert", client_certificate, "CERTIFICATE").err());
+            errors.extend(pem("client_key", key, "PRIVATE KEY").err());
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Returns the files with a credential that every user can read or write.
+    #[must_use]
+    pub fn open_files(&self) -> Vec<OpenFile> {
+        let password = self.password_file.iter().map(|path| ("password_file", path));
+        let key = self.client_certificate.iter().map(|(_, key)| ("client_key", key));
+        let is_open =
+            |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
+        password
+            .chain(key)
+            .filter(|(_, path)| is_open(path))
+            .map(|(setting, path)| OpenFile {
+                setting,
+                path: path.clone(),
+            })
+            .collect()
     }
 }
 
@@ -101,15 +125,9 @@ fn error(setting: &'static str, path: &Path, kind: CredentialFileErrorKind) -> C
     }
 }
 
-/// Reads a file that not every user may read.
-fn read_private(setting: &'static str, path: &Path) -> Result<Secret, CredentialFileError> {
-    let text = read_secret(path, MAX_TEXT).and_then(|text| Ok((text, fs::metadata(path)?)));
-    let (text, metadata) =
-        text.map_err(|kind| error(setting, path, CredentialFileErrorKind::Unreadable(kind)))?;
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(error(setting, path, CredentialFileErrorKind::Open));
-    }
-    Ok(text)
+fn read(setting: &'static str, path: &Path) -> Result<Secret, CredentialFileError> {
+    read_secret(path, MAX_TEXT)
+        .map_err(|kind| error(setting, path, CredentialFileErrorKind::Unreadable(kind)))
 }
 
 /// Checks that a file has a PEM block; `kind` is the end of its name, as in `EC PRIVATE KEY`.

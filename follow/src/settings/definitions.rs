@@ -88,7 +88,8 @@ pub static ALL: &[Definition] = &[
     setting(
         "password_file",
         Text("none"),
-        "File with the password of the user, without anything else. Not every user may have access to it (mode 0600, or 0640)",
+        "File with the password of the user, without anything else. A warning is logged if every user has access to it; mode 0600, or \
+         0640, is right",
     ),
     setting(
         "tls",

@@ -21,7 +21,7 @@ use postmapd::diagnostics::Position;
 use postmapd::net::address::Address;
 use postmapd::os::whole_file::{MAX_TEXT, read_secret};
 
-pub use credential_files::{CredentialFileError, CredentialFileErrorKind};
+pub use credential_files::{CredentialFileError, CredentialFileErrorKind, OpenFile};
 use definitions::QUERIES;
 pub use error::{SettingError, SettingErrorKind};
 use file::Values;

@@ -338,12 +338,6 @@ fn the_files_that_the_settings_name_are_checked() {
     assert_eq!(errors(), "");
     assert!(settings.password().unwrap().unwrap().expose() == b"hunter2");
     for (name, mode, text, expected) in [
-        (
-            "password",
-            0o644,
-            "hunter2\n",
-            "`password_file` is open to all users",
-        ),
         ("password", 0o600, "\n", "`password_file` is empty"),
         (
             "password",
@@ -351,7 +345,6 @@ fn the_files_that_the_settings_name_are_checked() {
             "hunter2\nhunter3\n",
             "`password_file` has several lines",
         ),
-        ("key", 0o604, key, "`client_key` is open to all users"),
         (
             "key",
             0o600,
@@ -370,6 +363,19 @@ fn the_files_that_the_settings_name_are_checked() {
         );
         assert!(!errors.contains("hunter"), "{errors}");
     }
+    write_good();
+    assert!(settings.open_files().is_empty());
+    write("password", 0o644, "hunter2\n");
+    write("key", 0o602, key);
+    assert_eq!(errors(), "");
+    let warnings: Vec<_> = settings.open_files().iter().map(ToString::to_string).collect();
+    for (warning, setting) in warnings.iter().zip(["password_file", "client_key"]) {
+        assert!(
+            warning.contains(&format!("warning: the file of `{setting}` is open to all users")),
+            "{warning}"
+        );
+    }
+    assert_eq!(warnings.len(), 2);
 }
 
 proptest! {
