@@ -16,7 +16,7 @@ use super::Settings;
 #[derive(Debug, Error)]
 #[error(
     "{}: warning: the file of `{setting}` is open to all users; make it private with chmod 0600, or 0640 if only its group may read it",
-    printable(path.as_os_str().as_bytes())
+    printable_path(path)
 )]
 pub struct OpenFile {
     /// The setting.
