@@ -22,7 +22,8 @@
 //! - a table whose rows all have invalid keys;
 //! - tables that cannot be written. They are read again after a wait, and until then only the state is.
 //!
-//! Files that another program removes or changes are restored meanwhile ([`active_tables`]). The loop ends when its future is dropped. Between two of its waits, a publication is whole or has not begun.
+//! Files that another program removes or changes are restored meanwhile ([`active_tables`]). The loop ends when its future is dropped, or
+//! if another directory takes the place of the one that was opened. Between two of its waits, a publication is whole or has not begun.
 
 mod active_tables;
 mod backoff;
