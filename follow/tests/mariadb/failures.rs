@@ -202,12 +202,12 @@ fn hosts_are_tried_in_their_order_and_the_error_is_that_of_the_last() {
         format!("127.0.0.1:{CLOSED},{good}"),
         format!("{good},127.0.0.1:{CLOSED}"),
     ] {
-        let mut follower = follow(&format!("mysql://nobody@{hosts}/mail"), "tls = \"off\"", RELAY);
+        let mut follower = follow(&format!("mysql://unknown@{hosts}/mail"), "tls = \"off\"", RELAY);
         let error = follower.try_connect().err().unwrap();
         assert_eq!(error.host, format!("127.0.0.1:{CLOSED}"));
         assert!(matches!(error.kind, Kind::Connect(_)), "{error}");
     }
-    let mut follower = follow(&server.tcp_source("nobody", "127.0.0.1"), "tls = \"off\"", RELAY);
+    let mut follower = follow(&server.tcp_source("unknown", "127.0.0.1"), "tls = \"off\"", RELAY);
     assert!(matches!(follower.connect_error(), Kind::Login(_)));
     // A name of this host that leads elsewhere would send the password there.
     let mut follower = follow("mysql://root@unknown.invalid/mail", "", RELAY);
@@ -249,7 +249,7 @@ fn select_on_the_columns_is_the_only_right_that_is_needed() {
     );
     assert!(!error.to_string().contains("hunter"), "{error}");
     let mut follower = follow(
-        &server.tcp_source("nobody", "127.0.0.1"),
+        &server.tcp_source("unknown", "127.0.0.1"),
         &password("hunter2"),
         RELAY,
     );

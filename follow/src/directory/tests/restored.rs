@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::faulty_disk::{Faults, LOSSES, open, restart};
 use super::{names, publish, seen, seen_after_start, start};
@@ -119,18 +120,23 @@ fn a_file_that_was_written_in_place_is_not_restored_and_an_empty_table_becomes_a
     }
 }
 
+/// Publishes a state, of which everything is then removed: nothing is active until it is restored.
+fn publish_and_remove(faults: &Arc<Faults>, path: &Path) -> Directory {
+    let mut directory = open(faults).unwrap();
+    publish(&mut directory, 3).unwrap();
+    directory.sync().unwrap();
+    remove_everything(path);
+    faults.set_starting(true);
+    directory
+}
+
 #[test]
 fn the_end_at_any_operation_of_a_restoration_leaves_nothing_or_the_whole_state() {
     for losses in 0..LOSSES {
         for successes in 0.. {
             let temp = tempfile::tempdir().unwrap();
             let faults = Faults::new(temp.path());
-            let mut directory = open(&faults).unwrap();
-            publish(&mut directory, 3).unwrap();
-            directory.sync().unwrap();
-            remove_everything(temp.path());
-            // From now on, nothing is active until it is restored.
-            faults.set_starting(true);
+            let mut directory = publish_and_remove(&faults, temp.path());
             faults.fail_after(successes, true);
             let restored = directory.restore().and_then(|_| directory.sync());
             assert_eq!(restored.is_err(), faults.has_failed());
@@ -156,11 +162,7 @@ fn an_operation_that_fails_once_leaves_a_restoration_to_the_next_attempt() {
     for successes in 0.. {
         let temp = tempfile::tempdir().unwrap();
         let faults = Faults::new(temp.path());
-        let mut directory = open(&faults).unwrap();
-        publish(&mut directory, 3).unwrap();
-        directory.sync().unwrap();
-        remove_everything(temp.path());
-        faults.set_starting(true);
+        let mut directory = publish_and_remove(&faults, temp.path());
         faults.fail_after(successes, false);
         let first = directory.restore();
         if faults.has_failed() {
